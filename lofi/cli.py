@@ -1,0 +1,215 @@
+"""The command line: one sub-command per stage, and a few that look. Heavy imports wait until they are needed."""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lofi import __version__
+from lofi.errors import UserError
+
+EXIT_USER_ERROR = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; a user's mistake is one line on stderr and exit code 2."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], None] = options.run
+    try:
+        command(options)
+    except UserError as error:
+        print(f"lofi {options.command}: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except BrokenPipeError:  # `lofi query … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lofi", description="Does a vision-language model still give the same answers with fewer visual tokens?"
+    )
+    parser.add_argument("--version", action="version", version=f"lofi {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, run: Callable[[argparse.Namespace], None], help_: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=help_, description=help_)
+        command.set_defaults(run=run)
+        return command
+
+    plan = add("plan", _plan, "write the resolved sweep as JSON, after checking all of it")
+    plan.add_argument("--json", help="the sweep itself as JSON text, instead of --config")
+    plan.add_argument("--output", type=Path, required=True)
+    _sweep_options(plan)
+
+    check = add("check", _check, "check a config and say how many cells it asks for")
+    _sweep_options(check)
+
+    prepare = add("prepare", _prepare, "download or generate one dataset; the only step that needs the network")
+    prepare.add_argument("--dataset", required=True)
+    _sweep_options(prepare)
+
+    for name, run, help_ in (
+        ("reference", _reference, "run the full model and the noise floor on one dataset"),
+        ("evaluate", _evaluate, "run every other cell of one model and dataset"),
+    ):
+        stage = add(name, run, help_)
+        stage.add_argument("--model", required=True)
+        stage.add_argument("--dataset", required=True)
+        stage.add_argument("--shard", type=int, default=0)
+        _sweep_options(stage)
+        if name == "evaluate":
+            stage.add_argument("--method", help="only this method")
+            stage.add_argument("--keep", help="only this keep, spelled as in the paths: 0.2500, or a count")
+            stage.add_argument("--seed", type=int, help="only this seed")
+
+    _sweep_options(add("aggregate", _aggregate, "turn all cells into tables"))
+
+    report = add("report", _report, "render the HTML report from the tables")
+    report.add_argument("--output", type=Path, default=Path("reports/index.html"))
+    report.add_argument("--date", help="the date to print (default: today)")
+    _sweep_options(report)
+
+    tables = "cells, spectra, correlations, flips, categories, runs, samples"
+    query = add("query", _query, f"run SQL over the tables {tables}")
+    query.add_argument("sql", help='for example "SELECT method, keep, agreement FROM cells"')
+    query.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    query.add_argument("--results", type=Path, default=Path("results"))
+
+    _sweep_options(add("status", _status, "how far a sweep is, cell by cell"))
+
+    train = add("train-digits", _train_digits, "train the embedded digits-llava again, from a seed; resumes if killed")
+    train.add_argument("--output", type=Path, required=True)
+    train.add_argument("--work", type=Path, required=True, help="checkpoints")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--device", default="auto")
+    return parser
+
+
+def _sweep_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--config", type=Path, default=Path("config.yaml"), help="the sweep (default: config.yaml)")
+    command.add_argument("--results", type=Path, default=Path("results"), help="default: results")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _plan(options: argparse.Namespace) -> None:
+    import json
+
+    from lofi.config import check_models, from_dict, load
+
+    sweep = from_dict(json.loads(options.json)) if options.json else load(options.config)
+    check_models(sweep)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(sweep.to_json() + "\n")
+
+
+def _check(options: argparse.Namespace) -> None:
+    from lofi.config import check_models, load
+
+    sweep = load(options.config)
+    check_models(sweep)
+    print(
+        f"{options.config}: {len(sweep.cells())} cells of {len(sweep.models)} models, {len(sweep.datasets)} datasets, "
+        f"{len(sweep.methods)} methods and {len(sweep.keeps)} keeps; nothing is wrong"
+    )
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from lofi.config import load
+    from lofi.data.prepare import prepare
+    from lofi.data.registry import get_card
+
+    spec = load(options.config).dataset(options.dataset)
+    prepare(
+        get_card(spec.name),
+        options.results / "data" / spec.name,
+        limit=spec.limit,
+        prompt_style=spec.prompt_style,
+        source=spec.source,
+    )
+
+
+def _job(options: argparse.Namespace) -> Any:
+    from lofi.config import load
+    from lofi.engine.job import open_job
+
+    return open_job(options.results, load(options.config), options.model, options.dataset, options.shard)
+
+
+def _offline() -> None:
+    """Compute jobs never reach for the network; the hub's client reads these when it is first imported."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def _reference(options: argparse.Namespace) -> None:
+    _offline()
+    from lofi.engine.stages import reference
+
+    tally = reference(_job(options))
+    _say(f"computed {tally.computed} cells, {tally.from_cache} from cache")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    _offline()
+    from lofi.engine.stages import evaluate
+
+    job = _job(options)
+    tally = evaluate(job, job.cells(options.method, options.keep, options.seed))
+    _say(f"computed {tally.computed} cells, {tally.from_cache} from cache")
+
+
+def _aggregate(options: argparse.Namespace) -> None:
+    from lofi.config import load
+    from lofi.stats.aggregate import aggregate
+
+    sweep = load(options.config)
+    files = [options.results / cell.path(shard) for cell in sweep.cells() for shard in range(sweep.shards)]
+    aggregate(files, options.results / "tables", options.results / "audit.duckdb")
+
+
+def _report(options: argparse.Namespace) -> None:
+    from datetime import date
+
+    from lofi.config import load
+    from lofi.data.registry import GENERATED, get_card
+    from lofi.report.build import build
+
+    sweep = load(options.config)
+    build(
+        sweep.to_dict(),
+        [options.results / cell.path(shard) for cell in sweep.cells() for shard in range(sweep.shards)],
+        options.results / "tables",
+        options.results / "data",
+        options.output,
+        command=shlex.join(["lofi", *sys.argv[1:]]),
+        generated=options.date or date.today().isoformat(),
+        # other datasets' images are not ours to put into a page
+        thumbnails={spec.name for spec in sweep.datasets if get_card(spec.name).source.startswith(GENERATED)},
+    )
+
+
+def _query(options: argparse.Namespace) -> None:
+    from lofi.stats.query import query
+
+    print(query(options.sql, options.results / "tables", format=options.format))
+
+
+def _status(options: argparse.Namespace) -> None:
+    from lofi.config import load
+    from lofi.engine.status import status
+
+    for line in status(load(options.config), options.results):
+        print(line)
+
+
+def _train_digits(options: argparse.Namespace) -> None:
+    from lofi.training.train import train
+
+    train(options.output, options.work, seed=options.seed, device=options.device)

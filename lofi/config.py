@@ -1,0 +1,136 @@
+"""Read a sweep's config, check all of it, and say what is wrong in one line."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lofi.breach import check_schema
+from lofi.cell import FLOOR, FULL, KEEP_ALL, keep_text
+from lofi.errors import UserError, unknown
+from lofi.feasible import check_models
+from lofi.methods.registry import METHODS, POSITIONS, check_params, get_reducer
+from lofi.strict_yaml import read_mapping
+from lofi.sweep import AXES, DatasetSpec, MethodSpec, ModelSpec, Sweep, Value, draws
+
+__all__ = ["DatasetSpec", "MethodSpec", "ModelSpec", "Sweep", "check_models", "from_dict", "load"]
+
+OWN_KEYS = ("reducer", "seeds")  # of a method's entry; every other key is a parameter
+
+
+def load(path: Path) -> Sweep:
+    """The sweep of a config file (YAML, or JSON where the name ends in .json)."""
+    entries = read_mapping(path)
+    try:
+        return from_dict(entries)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def from_dict(config: Mapping[str, Any]) -> Sweep:
+    """The sweep that a config describes, or one error that names the value, the rule and the fix."""
+    config = check_schema(config)
+    sweep = Sweep(
+        models=tuple(_model(name, entry or {}) for name, entry in config["models"].items()),
+        datasets=tuple(_dataset(name, entry or {}) for name, entry in config["datasets"].items()),
+        methods=tuple(_method(name, entry or {}) for name, entry in config["methods"].items()),
+        keeps=_keeps(config["keeps"]),
+        shards=int(config.get("shards", 1)),
+        pack=tuple(axis for axis in AXES if axis in config.get("pack", AXES)),
+    )
+    _refuse_twins("models", ((model.name, _without_name(model)) for model in sweep.models))
+    _refuse_twins("methods", ((method.name, _without_name(method)) for method in sweep.methods))
+    sweep.packed()
+    return sweep
+
+
+def _model(name: str, entry: Mapping[str, Any]) -> ModelSpec:
+    settings = {"source": f"embedded:{name}", **entry}
+    return ModelSpec(name=name, **{key: _whole(value) for key, value in settings.items()})
+
+
+def _dataset(name: str, entry: Mapping[str, Any]) -> DatasetSpec:
+    from lofi.data.registry import dataset_names, get_card
+
+    if name not in dataset_names():
+        raise unknown("dataset", name, dataset_names())
+    spec = DatasetSpec(name=name, **{key: _whole(value) for key, value in entry.items()})
+    if spec.prompt_style not in (styles := get_card(name).prompts):
+        raise unknown(f"prompt style of dataset {name!r}", spec.prompt_style, styles)
+    return spec
+
+
+def _method(name: str, entry: Mapping[str, Any]) -> MethodSpec:
+    reducer = _reducer(name, entry)
+    given = {key: value for key, value in entry.items() if key not in OWN_KEYS}
+    known = {**get_reducer(reducer).params, "positions": POSITIONS}
+    if extra := [key for key in given if key not in known]:
+        raise unknown(f"key in methods.{name}", extra[0], (*known, *OWN_KEYS))
+    try:
+        params = check_params(reducer, given)
+        params = {key: _as_default(value, known[key].default) for key, value in params.items()}
+    except UserError as error:
+        raise UserError(f"methods.{name}: {error}") from None
+    if "seeds" in entry and not draws(reducer, params):
+        random = ", ".join(other for other, traits in METHODS.items() if traits.random)
+        raise UserError(
+            f"methods.{name} has seeds, but {reducer!r} draws no random numbers; remove them "
+            f"(methods with seeds: {random}, and lofi with score: sampled)"
+        )
+    seeds = tuple(int(seed) for seed in entry.get("seeds", (0,)))
+    return MethodSpec(name, reducer, tuple(sorted(params.items())), seeds)
+
+
+def _reducer(name: str, entry: Mapping[str, Any]) -> str:
+    reducer = str(entry.get("reducer", name))
+    if name in (FULL, FLOOR) or reducer in (FULL, FLOOR):
+        raise UserError(
+            f"methods.{name}: {FULL!r} and {FLOOR!r} are reserved, because they always run "
+            "as the reference and its noise floor; remove this entry"
+        )
+    reducers = [other for other in METHODS if other != FULL]
+    if reducer in reducers:
+        return reducer
+    if "reducer" in entry:
+        raise unknown(f"reducer of methods.{name}", reducer, reducers)
+    error = unknown("method", name, reducers)
+    raise UserError(f"{error}; to run one of them under the name {name!r}, add its `reducer`")
+
+
+def _keeps(keeps: Iterable[float]) -> tuple[str, ...]:
+    texts: dict[str, int] = {}
+    for place, keep in enumerate(keeps, start=1):
+        text = keep_text(keep)
+        if text == KEEP_ALL:
+            raise UserError(f"keeps has {keep}, which is every token: {FULL!r} always runs; remove {keep} from keeps")
+        if text in texts:
+            raise UserError(f"keeps has {text} twice, as entries {texts[text]} and {place}; remove one of them")
+        texts[text] = place
+    return tuple(texts)
+
+
+def _refuse_twins(kind: str, named: Iterable[tuple[str, str]]) -> None:
+    seen: dict[str, str] = {}
+    for name, contents in named:
+        if contents in seen:
+            raise UserError(
+                f"{kind}.{name} is the same as {kind}.{seen[contents]} once defaults are filled in; "
+                "remove one of them or change a setting"
+            )
+        seen[contents] = name
+
+
+def _without_name(spec: ModelSpec | MethodSpec) -> str:
+    return json.dumps({key: value for key, value in vars(spec).items() if key != "name"}, sort_keys=True)
+
+
+def _whole(value: Any) -> Any:
+    """A YAML 24.0 where the schema asked for a whole number."""
+    return int(value) if isinstance(value, float) else value
+
+
+def _as_default(value: Value, default: Value) -> Value:
+    """`value` in the type of its default, so that 1, 1.0 and YAML's text '1e0' give one cell key."""
+    if isinstance(default, float) and not isinstance(value, bool):
+        return float(value)
+    return value

@@ -1,0 +1,1 @@
+"""Datasets: declarative cards, and what prepares and reads their questions and images."""

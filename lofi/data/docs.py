@@ -1,0 +1,125 @@
+"""The prepared questions of a dataset, as evaluation reads them. Needs neither torch nor the network."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lofi.data.digest import digest_values
+from lofi.data.images import read_bytes
+from lofi.errors import UserError
+from lofi.store import read_metadata
+
+DOCS_FILE = "docs.parquet"
+IMAGES_FILE = "images.parquet"
+
+_name = pa.dictionary(pa.int32(), pa.string())
+DOCS = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("group_id", pa.string()),
+        ("cluster_id", pa.string()),
+        ("image_hash", pa.string()),
+        ("doc_hash", pa.string()),
+        ("category", _name),
+        ("l2_category", _name),
+        ("question", pa.string()),
+        ("options", pa.list_(pa.string())),
+        ("option_labels", pa.list_(pa.string())),
+        ("target", pa.string()),
+        ("targets", pa.list_(pa.string())),
+        ("task_type", _name),
+        ("prompt", pa.string()),
+        ("prompt_hash", pa.string()),
+        ("split", _name),
+        ("max_new_tokens", pa.int32()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Doc:
+    """One question about one image. `image_error` is set where the image is missing or broken."""
+
+    sample_id: str
+    group_id: str
+    cluster_id: str
+    image_hash: str
+    doc_hash: str
+    category: str | None
+    l2_category: str | None
+    question: str
+    options: tuple[str, ...]
+    option_labels: tuple[str, ...]
+    target: str
+    targets: tuple[str, ...]
+    task_type: str
+    prompt: str
+    prompt_hash: str
+    split: str
+    max_new_tokens: int
+    image_error: str | None = None
+
+
+@dataclass(frozen=True)
+class Docs:
+    """All questions of a prepared dataset, those of one image side by side, in the order of the images.
+
+    `revision` tells whether two runs asked the same: a hash of the ids, rows, prompts and images.
+    """
+
+    rows: tuple[Doc, ...]
+    revision: str
+    split: str
+
+
+def docs_table(docs: Iterable[Doc]) -> pa.Table:
+    """Docs under the frozen schema; errors of images stay with the images."""
+    rows = [asdict(doc) for doc in docs]
+    return pa.Table.from_pylist(rows, schema=DOCS)
+
+
+def revision_of(table: pa.Table) -> str:
+    """The revision of a table of docs, whatever its encoding on disk."""
+    columns = ("sample_id", "doc_hash", "prompt_hash", "image_hash")
+    return digest_values([table.column(name).to_pylist() for name in columns])
+
+
+def load_docs(folder: Path) -> Docs:
+    """The docs that `prepare` wrote to `folder`, checked against their revision and their images."""
+    path = folder / DOCS_FILE
+    try:
+        metadata = read_metadata(path)
+        table = pq.read_table(path).cast(DOCS)
+        errors = _image_errors(folder)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{folder} holds no readable dataset ({error}); run `lofi prepare`") from None
+    revision = revision_of(table)
+    if metadata.get("key") != revision or not errors.keys() >= set(table.column("image_hash").to_pylist()):
+        raise UserError(
+            f"{folder} holds questions and images that do not belong together; run `lofi prepare` again"
+        )
+    return Docs(rows=_rows(table, errors), revision=revision, split=metadata["split"])
+
+
+def read_images(folder: Path, hashes: Iterable[str]) -> dict[str, bytes]:
+    """The encoded bytes of the images asked for; empty for an image that its row lacked."""
+    return read_bytes(folder / IMAGES_FILE, hashes)
+
+
+def _image_errors(folder: Path) -> dict[str, str | None]:
+    table = pq.read_table(folder / IMAGES_FILE, columns=["image_hash", "error"])
+    return dict(zip(*(table.column(name).to_pylist() for name in ("image_hash", "error")), strict=True))
+
+
+def _rows(table: pa.Table, errors: dict[str, str | None]) -> tuple[Doc, ...]:
+    values: dict[str, Any] = {
+        name: map(tuple, column.to_pylist()) if pa.types.is_list(column.type) else column.to_pylist()
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    }
+    values["image_error"] = [errors[image] for image in values["image_hash"]]
+    names = [field.name for field in fields(Doc)]
+    return tuple(Doc(*row) for row in zip(*(values[name] for name in names), strict=True))

@@ -1,0 +1,1 @@
+"""Evaluation: plan the shared work, do it once, store what every cell needs."""

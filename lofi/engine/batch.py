@@ -1,0 +1,97 @@
+"""A batch of images with their questions, read and encoded once for all cells."""
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL.Image import Image
+
+from lofi.data.docs import Doc
+from lofi.data.images import open_image
+from lofi.engine.prefill import Questions, gather_questions
+from lofi.engine.readout import Options
+from lofi.models.adapter import Adapter, Encoded, Prompt
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One image of a shard, still encoded, and the questions about it."""
+
+    image_hash: str
+    content: bytes | None
+    docs: tuple[Doc, ...]
+
+    @property
+    def key(self) -> int:
+        """63 bits of the hash, for random reducers."""
+        return int(self.image_hash[:16], 16) >> 1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """b encoded images; sample s of m asks question `question[s]` of image `image[s]`."""
+
+    photos: tuple[Photo, ...]
+    encoded: Encoded
+    questions: Questions
+    docs: tuple[Doc, ...]
+    options: tuple[Options, ...]
+    image: np.ndarray
+    question: np.ndarray
+    t_vision_ms: float  # per sample
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Samples that cannot be evaluated, and why."""
+
+    docs: tuple[Doc, ...]
+    error: str
+
+
+def open_photos(photos: Sequence[Photo]) -> tuple[list[tuple[Photo, Image]], list[Failed]]:
+    """Decode every image that decodes; the others become failed samples."""
+    opened, failed = [], []
+    for photo in photos:
+        try:
+            if not photo.content:
+                raise ValueError("the image is missing from the dataset")
+            opened.append((photo, open_image(photo.content)))
+        except Exception as error:  # a decoder may raise anything on a broken file
+            failed.append(Failed(photo.docs, f"image does not decode: {error}"))
+    return opened, failed
+
+
+def make_batch(
+    adapter: Adapter,
+    opened: Sequence[tuple[Photo, Image]],
+    layers: Collection[int],
+    tokenize: Callable[[str], Prompt],
+    options_of: Callable[[Doc], Options],
+) -> Batch:
+    """Encode the opened images and lay out their questions."""
+    photos = tuple(photo for photo, _ in opened)
+    docs = tuple(doc for photo in photos for doc in photo.docs)
+    start = clock(adapter)
+    encoded = adapter.encode(adapter.pixels([image for _, image in opened]), layers)
+    elapsed = clock(adapter) - start
+    prompts = [[tokenize(doc.prompt) for doc in photo.docs] for photo in photos]
+    return Batch(
+        photos=photos,
+        encoded=encoded,
+        questions=gather_questions(prompts, adapter.device),
+        docs=docs,
+        options=tuple(options_of(doc) for doc in docs),
+        image=np.array([i for i, photo in enumerate(photos) for _ in photo.docs]),
+        question=np.array([j for photo in photos for j in range(len(photo.docs))]),
+        t_vision_ms=1000 * elapsed / len(docs),
+    )
+
+
+def clock(adapter: Adapter) -> float:
+    """Seconds, after the device has caught up."""
+    if adapter.device.type == "cuda":
+        torch.cuda.synchronize(adapter.device)
+    return time.perf_counter()

@@ -1,0 +1,137 @@
+"""Assembling the store's rows: who the sample is, what was kept, what was answered."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lofi.cell import Cell
+from lofi.data.docs import Doc
+from lofi.engine.decode import Generated
+from lofi.engine.readout import Choice
+from lofi.engine.select import Selected
+from lofi.scoring.registry import Scorer
+from lofi.store import SAMPLES, SCHEMA_VERSION
+
+# columns that docs and samples share under one name
+OF_DOC = (
+    "sample_id",
+    "group_id",
+    "cluster_id",
+    "image_hash",
+    "doc_hash",
+    "prompt_hash",
+    "category",
+    "l2_category",
+    "task_type",
+)
+MODES = {"mcq": "letters", "yesno": "yesno", "open": "generate"}
+
+
+@dataclass(frozen=True)
+class Constants:
+    """What is the same for every row of a job."""
+
+    values: Mapping[str, str]  # run_id, model, dataset, their revisions, split, scorer, dtype, attn_impl, device
+    scorer: Scorer
+    n_visual: int
+    n_layers: int
+    batch_size: int
+
+
+def table(columns: Mapping[str, Any], n: int) -> pa.Table:
+    """Columns under the frozen schema; a column that is not given is null, an unknown one is an error."""
+    if extra := columns.keys() - set(SAMPLES.names):
+        raise ValueError(f"columns outside the schema: {', '.join(sorted(extra))}")
+    arrays = []
+    for field in SAMPLES:
+        given = columns.get(field.name)
+        if given is None:
+            arrays.append(pa.nulls(n, field.type))
+        elif isinstance(given, pa.Array):
+            arrays.append(given.cast(field.type))
+        elif pa.types.is_dictionary(field.type):
+            arrays.append(pa.array(given, field.type.value_type).dictionary_encode().cast(field.type))
+        else:
+            arrays.append(pa.array(given, field.type))
+    return pa.Table.from_arrays(arrays, schema=SAMPLES)
+
+
+def identity(constants: Constants, cell: Cell, params_hash: str, docs: Sequence[Doc]) -> dict[str, Any]:
+    """The columns that say which sample of which cell a row is."""
+    n = len(docs)
+    share = float(cell.keep) if "." in cell.keep else int(cell.keep) / constants.n_visual
+    fixed: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        **constants.values,
+        "method": cell.method,
+        "method_params_hash": params_hash,
+        "keep": cell.keep,
+        "keep_ratio": share,
+        "seed": cell.seed,
+        "n_visual_full": constants.n_visual,
+        "scorer_version": constants.scorer.version,
+        "batch_size": constants.batch_size,
+    }
+    return {
+        **{name: [value] * n for name, value in fixed.items()},
+        **{name: [getattr(doc, name) for doc in docs] for name in OF_DOC},
+        "scoring_mode": [MODES[doc.task_type] for doc in docs],
+    }
+
+
+def failed_table(constants: Constants, cell: Cell, params_hash: str, docs: Sequence[Doc], error: str) -> pa.Table:
+    """Rows of samples that could not be evaluated: everything null but who they are and why."""
+    n = len(docs)
+    columns = identity(constants, cell, params_hash, docs)
+    return table({**columns, "status": ["error"] * n, "error": [error] * n}, n)
+
+
+def kept_columns(constants: Constants, selected: Selected, image: np.ndarray) -> dict[str, Any]:
+    """What a cell kept of each sample's image; `image` (m,) is each sample's place in the batch."""
+    k = selected.kept.shape[1]
+    m = len(image)
+    kept = selected.kept.cpu().numpy().astype(np.uint16)
+    return {
+        "positions": [selected.positions] * m,
+        "n_visual_kept": [k] * m,
+        "n_kept_per_layer": [[k] * constants.n_layers] * m,
+        "mean_visual_tokens": [float(k)] * m,
+        "kept_indices": None if selected.merges else list(kept[image]),
+        "trace": [_finite(selected.traces[i]) for i in image],
+        "t_select_ms": [selected.t_select_ms] * m,
+    }
+
+
+def _finite(trace: Mapping[str, float]) -> list[tuple[str, float | None]]:
+    """A trace as the store holds it: what is undefined is null, never NaN."""
+    return [(name, value if math.isfinite(value) else None) for name, value in trace.items()]
+
+
+def answer_columns(
+    scorer: Scorer,
+    docs: Sequence[Doc],
+    choices: Sequence[Choice | None],
+    generated: Sequence[Generated | None],
+    texts: Sequence[str],
+) -> dict[str, Any]:
+    """Predictions and scores; `texts` are the generated answers, used where a question has no options."""
+    predictions = [choice.label if choice else text for choice, text in zip(choices, texts, strict=True)]
+    answers = [
+        scorer.rule(prediction, doc.target, doc.targets, doc.options, doc.option_labels)
+        for prediction, doc in zip(predictions, docs, strict=True)
+    ]
+    return {
+        "prediction": predictions,
+        "prediction_parsed": [answer.parsed for answer in answers],
+        "parse_status": [answer.status for answer in answers],
+        "score": [answer.score for answer in answers],
+        "correct": [answer.correct for answer in answers],
+        "n_generated": [len(answer.ids) if answer else 0 for answer in generated],
+        "finish_reason": [answer.finish if answer else None for answer in generated],
+        "gen_token_ids": [answer.ids if answer else None for answer in generated],
+        "gen_logprobs": [answer.logprobs if answer else None for answer in generated],
+    }

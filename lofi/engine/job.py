@@ -1,0 +1,150 @@
+"""One job: a model, a dataset and a shard of its images, with the keys and caches of its cells."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+
+from lofi.cell import Cell
+from lofi.data.docs import Doc, Docs, load_docs, read_images
+from lofi.data.registry import Card, get_card
+from lofi.engine.batch import Photo
+from lofi.engine.cache import CellCache, Span
+from lofi.errors import UserError, unknown
+from lofi.identity import cell_key
+from lofi.methods.registry import check_params
+from lofi.models.facts import fingerprint
+from lofi.sweep import DatasetSpec, MethodSpec, ModelSpec, Sweep
+
+PART_IMAGES = 64  # images a killed job loses at most; results do not depend on it
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that is known before a model is loaded."""
+
+    results: Path
+    sweep: Sweep
+    model: ModelSpec
+    dataset: DatasetSpec
+    shard: int
+
+    @cached_property
+    def card(self) -> Card:
+        """The dataset's declaration."""
+        return get_card(self.dataset.name)
+
+    @cached_property
+    def data(self) -> Path:
+        """Where `prepare` put the dataset."""
+        return self.results / "data" / self.dataset.name
+
+    @cached_property
+    def docs(self) -> Docs:
+        """Every question of the dataset."""
+        return load_docs(self.data)
+
+    @cached_property
+    def images(self) -> tuple[tuple[str, tuple[Doc, ...]], ...]:
+        """The images of this shard with their questions, in the order of the docs."""
+        groups = [(key, tuple(rows)) for key, rows in groupby(self.docs.rows, key=lambda doc: doc.image_hash)]
+        n = len(groups)
+        return tuple(groups[n * self.shard // self.sweep.shards : n * (self.shard + 1) // self.sweep.shards])
+
+    @cached_property
+    def spans(self) -> tuple[Span, ...]:
+        """The parts a shard is evaluated in."""
+        return tuple(
+            Span(start, stop, sum(len(docs) for _, docs in self.images[start:stop]))
+            for start in range(0, len(self.images), PART_IMAGES)
+            for stop in [min(start + PART_IMAGES, len(self.images))]
+        )
+
+    @cached_property
+    def n_samples(self) -> int:
+        """Questions in this shard."""
+        return sum(span.n_samples for span in self.spans)
+
+    @cached_property
+    def model_revision(self) -> str:
+        """The model's commit or fingerprint."""
+        return fingerprint(self.model.source, self.model.revision)
+
+    def key(self, cell: Cell) -> str:
+        """The hash of all that could change the numbers of this cell's shard."""
+        return cell_key(
+            model={
+                "source": self.model.source,
+                "revision": self.model_revision,
+                "dtype": self.model.dtype,
+                "attention": self.model.attention,
+            },
+            dataset={
+                "name": self.dataset.name,
+                "revision": self.docs.revision,
+                "prompt_style": self.dataset.prompt_style,
+            },
+            method=self.method(cell),
+            cell=cell,
+            shard=self.shard,
+            shards=self.sweep.shards,
+        )
+
+    def method(self, cell: Cell) -> MethodSpec:
+        """What the cell's method runs."""
+        return self.sweep.method(cell.method)
+
+    def params_hash(self, cell: Cell) -> str:
+        """A short name for the reducer and its full parameters."""
+        method = self.method(cell)
+        text = json.dumps([method.reducer, check_params(method.reducer, dict(method.params))], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def cache(self, cell: Cell, kind: str = "samples") -> CellCache:
+        """The cache of one of the cell's tables."""
+        return CellCache(self.results, self.key(cell), kind)
+
+    def published(self, cell: Cell) -> Path:
+        """Where the cell's samples are published."""
+        return self.results / cell.path(self.shard)
+
+    def reference_file(self, kind: str) -> Path:
+        """Where the reference publishes its `hidden` states or `means`."""
+        stem = {"hidden": "shard", "means": "images"}[kind]
+        folder = f"reference/model={self.model.name}/dataset={self.dataset.name}"
+        return self.results / folder / f"{stem}-{self.shard:04d}.parquet"
+
+    def photos(self, span: Span) -> list[Photo]:
+        """The encoded images of a span with their questions."""
+        wanted = self.images[span.start : span.stop]
+        contents = read_images(self.data, [key for key, _ in wanted])
+        return [Photo(key, contents.get(key), docs) for key, docs in wanted]
+
+    def cells(self, method: str | None = None, keep: str | None = None, seed: int | None = None) -> tuple[Cell, ...]:
+        """The reduced cells of this job, narrowed to those asked for."""
+        here = (self.model.name, self.dataset.name)
+        found = [cell for cell in self.sweep.reduced_cells() if (cell.model, cell.dataset) == here]
+        for axis, wanted in (("method", method), ("keep", keep), ("seed", seed)):
+            if wanted is None:
+                continue
+            offered = {getattr(cell, axis) for cell in found}
+            if wanted not in offered:
+                raise unknown(axis, wanted, map(str, offered))
+            found = [cell for cell in found if getattr(cell, axis) == wanted]
+        return tuple(found)
+
+
+def open_job(results: Path, sweep: Sweep, model: str, dataset: str, shard: int) -> Job:
+    """The job of these names; a name or shard that the sweep lacks is an error."""
+    if not 0 <= shard < sweep.shards:
+        raise UserError(f"shard {shard} is not one of the sweep's {sweep.shards}; use 0 to {sweep.shards - 1}")
+    return Job(results, sweep, sweep.model(model), sweep.dataset(dataset), shard)
+
+
+def batches(photos: Sequence[Photo], size: int) -> Iterator[Sequence[Photo]]:
+    """The photos in runs of at most `size`."""
+    for start in range(0, len(photos), size):
+        yield photos[start : start + size]

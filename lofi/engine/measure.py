@@ -1,0 +1,83 @@
+"""Spectra of one cell's tokens at every site, as one Arrow column."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from lofi.engine.prefill import Prefilled
+from lofi.spectra import centre, spectrum_statistics
+from lofi.store import SPECTRUM, STATISTICS
+
+PROJECTOR = "projector"
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The statistics of one token set at one site, for every sample of a batch."""
+
+    site: str
+    tokens: str  # visual, text
+    centred: bool
+    n: Tensor  # (b,) or (b, q) tokens in the set
+    statistics: dict[str, Tensor]  # name -> the same shape
+
+
+def visual_states(visual: Tensor, prefilled: Prefilled) -> dict[str, Tensor]:
+    """The visual tokens as the LLM reads them, and at each of its sites: site -> (b, k, d)."""
+    return {PROJECTOR: visual, **prefilled.visual}
+
+
+def visual_spectra(states: dict[str, Tensor], means: dict[str, Tensor]) -> list[Spectrum]:
+    """Raw and centred spectra of the visual tokens; means: site -> (b, d) over the full run's tokens.
+
+    Both runs are centred by the full run's mean, because a subset's own mean makes IPR_U drift with its size.
+    """
+    found = []
+    for site, state in states.items():
+        n = torch.full(state.shape[:1], state.shape[1])
+        found.append(Spectrum(site, "visual", False, n, spectrum_statistics(state)))
+        centred = centre(state, means[site])
+        found.append(Spectrum(site, "visual", True, n, spectrum_statistics(centred)))
+    return found
+
+
+def text_spectra(prefilled: Prefilled) -> list[Spectrum]:
+    """Raw and centred spectra of the question tokens; their number is the same in both runs."""
+    lengths = prefilled.questions.lengths
+    width = prefilled.questions.after.shape[-1]
+    real = torch.arange(width, device=lengths.device) < lengths[..., None]  # (b, q, t)
+    found = []
+    for site, state in prefilled.text.items():
+        raw = state.masked_fill(~real[..., None], 0)
+        mean = raw.sum(-2) / lengths.clamp_min(1)[..., None]
+        found.append(Spectrum(site, "text", False, lengths, spectrum_statistics(raw)))
+        found.append(Spectrum(site, "text", True, lengths, spectrum_statistics(centre(raw, mean, real))))
+    return found
+
+
+def spectra_column(spectra: list[Spectrum], image: np.ndarray, question: np.ndarray) -> pa.Array:
+    """The store's `spectra` column for m samples: sample s asks question[s] of image[s] in the batch."""
+    m, entries = len(image), len(spectra)
+
+    def pick(values: Tensor) -> np.ndarray:
+        array: np.ndarray = values.cpu().numpy()
+        picked: np.ndarray = array[image] if array.ndim == 1 else array[image, question]
+        return picked
+
+    def flat(columns: list[np.ndarray], dtype: type) -> np.ndarray:
+        return np.stack(columns, 1).reshape(-1).astype(dtype)
+
+    fields: list[pa.Array] = [
+        pa.array([spectrum.site for spectrum in spectra] * m),
+        pa.array([spectrum.tokens for spectrum in spectra] * m),
+        pa.array([spectrum.centred for spectrum in spectra] * m),
+        pa.array(flat([pick(spectrum.n) for spectrum in spectra], np.int32)),
+    ]
+    for name in STATISTICS:
+        values = flat([pick(spectrum.statistics[name]) for spectrum in spectra], np.float32)
+        fields.append(pa.array(values, mask=~np.isfinite(values)))  # undefined is null, never NaN
+    struct = pa.StructArray.from_arrays(fields, fields=list(SPECTRUM))
+    return pa.ListArray.from_arrays(np.arange(0, (m + 1) * entries, entries, dtype=np.int32), struct)

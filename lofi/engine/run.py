@@ -1,0 +1,218 @@
+"""One batch of images through any number of cells: the shared work once, one table of rows per cell."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from lofi.cell import Cell
+from lofi.data.docs import Doc
+from lofi.engine.batch import Batch, Photo, clock, make_batch, open_photos
+from lofi.engine.columns import Constants, answer_columns, failed_table, identity, kept_columns, table
+from lofi.engine.decode import Generated, generate
+from lofi.engine.measure import spectra_column, text_spectra, visual_spectra, visual_states
+from lofi.engine.prefill import Prefilled, prefill
+from lofi.engine.readout import Options, option_forms, read_logits
+from lofi.engine.select import Selected, select_batch
+from lofi.methods.registry import get_reducer
+from lofi.models.adapter import Adapter, Prompt
+from lofi.sweep import MethodSpec
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A cell to evaluate: its method, and the hash of the method's parameters."""
+
+    cell: Cell
+    method: MethodSpec
+    params_hash: str
+
+
+@dataclass(frozen=True)
+class FullRun:
+    """What reduced cells are compared with: the full model's last states, and the means that centre spectra."""
+
+    hidden: Mapping[str, Tensor]  # sample_id -> (d,) normed state at the first answer position
+    means: Mapping[str, Mapping[str, Tensor]]  # image_hash -> site -> (d,) mean visual token
+
+
+@dataclass
+class Session:
+    """A loaded model at work on one dataset, with what it has already tokenized."""
+
+    adapter: Adapter
+    constants: Constants
+    _prompts: dict[str, Prompt] = field(default_factory=dict)
+    _forms: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def prompt(self, text: str) -> Prompt:
+        """The token ids of a prompt."""
+        if text not in self._prompts:
+            self._prompts[text] = self.adapter.prompt(text)
+        return self._prompts[text]
+
+    def options(self, doc: Doc) -> Options:
+        """The tokens of a question's options."""
+        for label in doc.option_labels:
+            if label not in self._forms:
+                self._forms[label] = option_forms(self.adapter.processor.tokenizer, label)
+        return Options(tuple(doc.option_labels), tuple(self._forms[label] for label in doc.option_labels))
+
+
+def tapped_layers(plans: Sequence[Plan], feature_layer: int) -> set[int]:
+    """Encoder layers whose queries and keys some reducer of the plans reads."""
+    needs = {need for plan in plans for need in get_reducer(plan.method.reducer).needs}
+    return {feature_layer} if needs & {"cls_attention", "encoder_attention"} else set()
+
+
+@torch.inference_mode()
+def run_batch(
+    session: Session, photos: Sequence[Photo], plans: Sequence[Plan], full: FullRun | None
+) -> tuple[dict[Cell, pa.Table], FullRun]:
+    """Rows of every planned cell for these images. Without `full`, the one plan is the full model itself.
+
+    Also returns the last plan's own `FullRun`, which is what the reference stage stores.
+    """
+    constants, adapter = session.constants, session.adapter
+    opened, failures = open_photos(photos)
+    parts: dict[Cell, list[pa.Table]] = {
+        plan.cell: [failed_table(constants, plan.cell, plan.params_hash, bad.docs, bad.error) for bad in failures]
+        for plan in plans
+    }
+    own = FullRun({}, {})
+    if opened:
+        layers = tapped_layers(plans, adapter.config.vision_feature_layer)
+        batch = make_batch(adapter, opened, layers, session.prompt, session.options)
+        by_cell = {plan.cell: plan for plan in plans}
+        for selected in select_batch(adapter, batch, [(plan.cell, plan.method) for plan in plans]):
+            rows, own = run_cell(session, batch, selected, by_cell[selected.cell].params_hash, full)
+            parts[selected.cell].append(rows)
+    return {cell: pa.concat_tables(tables) for cell, tables in parts.items()}, own
+
+
+def run_cell(
+    session: Session, batch: Batch, selected: Selected, params_hash: str, full: FullRun | None
+) -> tuple[pa.Table, FullRun]:
+    """One cell on one batch: prefill, compare with the full model, measure spectra, generate, score."""
+    adapter = session.adapter
+    budgets = _budgets(batch, adapter.device)
+    cache = DynamicCache(config=adapter.language.config) if bool((budgets > 0).any()) else None
+    start = clock(adapter)
+    n_full = batch.encoded.projected.shape[1]
+    prefilled = prefill(
+        adapter,
+        batch.questions,
+        selected.visual,
+        selected.kept,
+        positions=selected.positions,
+        n_full=n_full,
+        cache=cache,
+    )
+    hidden = prefilled.hidden[_tensor(batch.image, adapter), _tensor(batch.question, adapter)]  # (m, d)
+    logits = adapter.logits(hidden)
+    prefilled_at = clock(adapter)
+    generated = generate(adapter, prefilled, budgets)
+    decoded_at = clock(adapter)
+    states = visual_states(selected.visual, prefilled)
+    full = full or _full_run(batch, prefilled, states)
+    m = len(batch.docs)
+    times = {
+        "t_vision_ms": [batch.t_vision_ms] * m,
+        "t_prefill_ms": [1000 * (prefilled_at - start) / m] * m,
+        "t_decode_ms": [1000 * (decoded_at - prefilled_at) / m] * m,
+    }
+    measured = {"spectra": _spectra(batch, prefilled, states, full)}
+    rows = _rows(session, batch, selected, params_hash, logits, generated, full, {**times, **measured})
+    return rows, full
+
+
+def _tensor(indices: np.ndarray, adapter: Adapter) -> Tensor:
+    return torch.from_numpy(indices).to(adapter.device)
+
+
+def _budgets(batch: Batch, device: torch.device) -> Tensor:
+    """(b, q) new tokens each question may draw: none where its answer is read from the logits."""
+    budgets = torch.zeros(batch.questions.lengths.shape, dtype=torch.long)
+    for doc, image, question in zip(batch.docs, batch.image, batch.question, strict=True):
+        budgets[image, question] = 0 if doc.option_labels else doc.max_new_tokens
+    return budgets.to(device)
+
+
+def _full_run(batch: Batch, prefilled: Prefilled, states: dict[str, Tensor]) -> FullRun:
+    """What others need of this pass to be compared with it."""
+    hidden = {
+        doc.sample_id: prefilled.hidden[i, j] for doc, i, j in zip(batch.docs, batch.image, batch.question, strict=True)
+    }
+    site_means = {site: state.double().mean(1).float() for site, state in states.items()}
+    means = {
+        photo.image_hash: {site: mean[i] for site, mean in site_means.items()} for i, photo in enumerate(batch.photos)
+    }
+    return FullRun(hidden, means)
+
+
+def _spectra(batch: Batch, prefilled: Prefilled, states: dict[str, Tensor], full: FullRun) -> pa.Array:
+    device = prefilled.hidden.device
+    means = {
+        site: torch.stack([full.means[photo.image_hash][site].to(device) for photo in batch.photos]) for site in states
+    }
+    spectra = visual_spectra(states, means) + text_spectra(prefilled)
+    return spectra_column(spectra, batch.image, batch.question)
+
+
+def _rows(
+    session: Session,
+    batch: Batch,
+    selected: Selected,
+    params_hash: str,
+    logits: Tensor,
+    generated: list[list[Generated | None]],
+    full: FullRun,
+    measured: Mapping[str, Any],
+) -> pa.Table:
+    """The store's rows of one cell on one batch; samples with a failed selection or NaN logits become errors.
+
+    logits: (m, v) at the first answer position.
+    """
+    adapter, constants = session.adapter, session.constants
+    # the same product of the same shape, so that equal states give equal logits to the last bit
+    target = torch.stack([full.hidden[doc.sample_id].to(adapter.device, adapter.dtype) for doc in batch.docs])
+    finite = torch.isfinite(logits).all(-1).cpu().numpy()
+    read = read_logits(logits.nan_to_num(), adapter.logits(target), batch.options)
+    choices = read.pop("choices")
+    answers = [generated[i][j] for i, j in zip(batch.image, batch.question, strict=True)]
+    tokenizer = adapter.processor.tokenizer
+    texts = [tokenizer.decode(answer.ids, skip_special_tokens=True).strip() if answer else "" for answer in answers]
+    m = len(batch.docs)
+    columns = {
+        **identity(constants, selected.cell, params_hash, batch.docs),
+        **kept_columns(constants, selected, batch.image),
+        **read,
+        **answer_columns(constants.scorer, batch.docs, choices, answers, texts),
+        **measured,
+        "n_text_tokens": batch.questions.lengths.cpu().numpy()[batch.image, batch.question],
+        "top1_text": [tokenizer.decode([int(token)]).strip() for token in read["top1_token_id"]],
+        "status": ["ok"] * m,
+    }
+    rows = table(columns, m)
+    errors = {
+        s: selected.errors.get(int(batch.image[s]), "the logits are not finite")
+        for s in range(m)
+        if not finite[s] or int(batch.image[s]) in selected.errors
+    }
+    return _replace_failed(rows, constants, selected.cell, params_hash, batch.docs, errors)
+
+
+def _replace_failed(
+    rows: pa.Table, constants: Constants, cell: Cell, params_hash: str, docs: Sequence[Doc], errors: Mapping[int, str]
+) -> pa.Table:
+    """The same rows, those of failed samples reduced to who they are and why they failed."""
+    if not errors:
+        return rows
+    good = np.array([s for s in range(len(docs)) if s not in errors], dtype=np.int64)
+    failed = [failed_table(constants, cell, params_hash, [docs[s]], error) for s, error in errors.items()]
+    return pa.concat_tables([rows.take(good), *failed])

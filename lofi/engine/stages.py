@@ -1,0 +1,224 @@
+"""The two stages that run a model: `reference` and `evaluate`. Both resume from the cell cache."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from lofi import NUMERICS_VERSION
+from lofi.cell import FLOOR, FULL, KEEP_ALL, Cell
+from lofi.data.registry import Card
+from lofi.engine.cache import Span
+from lofi.engine.columns import Constants
+from lofi.engine.job import Job, batches
+from lofi.engine.run import FullRun, Plan, Session, run_batch
+from lofi.errors import UserError
+from lofi.models.load import load_model
+from lofi.progress import Progress
+from lofi.provenance import commit, machine, versions
+from lofi.scoring.registry import get_scorer
+from lofi.store import read_if_valid
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What a stage did."""
+
+    computed: int
+    from_cache: int
+
+
+def reference(job: Job) -> Tally:
+    """The full cell, the noise floor, and the states and means that every other cell is compared with."""
+    full, floor = (Cell(job.model.name, job.dataset.name, method, KEEP_ALL) for method in (FULL, FLOOR))
+    tables = [(full, "samples"), (full, "hidden"), (full, "means"), (floor, "samples")]
+    rows = {"samples": _samples(job.spans), "hidden": _samples(job.spans), "means": _images(job.spans)}
+    done = all(job.cache(cell, kind).is_finished(sum(rows[kind])) for cell, kind in tables)
+    if not done:
+        session = open_session(job)
+        with Progress(f"reference {job.model.name} / {job.dataset.name}", 2 * job.n_samples) as progress:
+            for index, span in enumerate(job.spans):
+                if not all(job.cache(cell, kind).has_part(span, rows[kind][index]) for cell, kind in tables):
+                    _reference_span(job, session, span, full, floor)
+                progress.advance(2 * span.n_samples)
+        metadata = provenance(job, session)
+        for cell, kind in tables:
+            stamp = {**metadata, "cell": str(cell)}
+            job.cache(cell, kind).finish(job.spans, rows[kind], stamp, sort=kind == "samples")
+    for cell in (full, floor):
+        job.cache(cell).publish(job.published(cell))
+    for kind in ("hidden", "means"):
+        job.cache(full, kind).publish(job.reference_file(kind))
+    return Tally(0, 2) if done else Tally(2, 0)
+
+
+def _reference_span(job: Job, session: Session, span: Span, full: Cell, floor: Cell) -> None:
+    """One part of the reference. The floor is the same model in batches of another size."""
+    size = job.model.batch_images
+    plans = {cell: Plan(cell, job.method(cell), job.params_hash(cell)) for cell in (full, floor)}
+    photos = job.photos(span)
+    samples: list[pa.Table] = []
+    runs: list[FullRun] = []
+    for chunk in batches(photos, size):
+        tables, run = run_batch(session, chunk, [plans[full]], None)
+        samples.append(tables[full])
+        runs.append(run)
+    hidden = {key: state for run in runs for key, state in run.hidden.items()}
+    means = {key: sites for run in runs for key, sites in run.means.items()}
+    target = FullRun(hidden, means)
+    floors = [
+        run_batch(session, chunk, [plans[floor]], target)[0][floor] for chunk in batches(photos, 1 if size > 1 else 2)
+    ]
+    ids = [doc.sample_id for photo in photos for doc in photo.docs]
+    job.cache(full).write_part(span, pa.concat_tables(samples))
+    job.cache(full, "hidden").write_part(span, _hidden_table(ids, hidden))
+    job.cache(full, "means").write_part(span, _means_table([photo.image_hash for photo in photos], means))
+    job.cache(floor).write_part(span, pa.concat_tables(floors))
+
+
+def evaluate(job: Job, cells: Sequence[Cell]) -> Tally:
+    """Every cell asked for: taken from the cache where it is finished, computed where it is not, then published."""
+    missing = [cell for cell in cells if not job.cache(cell).is_finished(job.n_samples)]
+    if missing:
+        full = read_full_run(job)
+        session = open_session(job)
+        with Progress(f"evaluate {job.model.name} / {job.dataset.name}", len(missing) * job.n_samples) as progress:
+            for span in job.spans:
+                _evaluate_span(job, session, span, missing, full, progress)
+        metadata = provenance(job, session)
+        for cell in missing:
+            job.cache(cell).finish(job.spans, _samples(job.spans), {**metadata, "cell": str(cell)}, sort=True)
+    for cell in cells:
+        job.cache(cell).publish(job.published(cell))
+    return Tally(len(missing), len(cells) - len(missing))
+
+
+def _evaluate_span(
+    job: Job, session: Session, span: Span, cells: Sequence[Cell], full: FullRun, progress: Progress
+) -> None:
+    """One part of every cell that lacks it, batch by batch so that encoding and ranking are shared."""
+    lacking = [cell for cell in cells if not job.cache(cell).has_part(span, span.n_samples)]
+    progress.advance((len(cells) - len(lacking)) * span.n_samples)
+    if not lacking:
+        return
+    plans = [Plan(cell, job.method(cell), job.params_hash(cell)) for cell in lacking]
+    parts: dict[Cell, list[pa.Table]] = {cell: [] for cell in lacking}
+    for chunk in batches(job.photos(span), job.model.batch_images):
+        tables, _ = run_batch(session, chunk, plans, full)
+        for cell, rows in tables.items():
+            parts[cell].append(rows)
+        progress.advance(len(lacking) * sum(len(photo.docs) for photo in chunk))
+    for cell, tables_of_cell in parts.items():
+        job.cache(cell).write_part(span, pa.concat_tables(tables_of_cell))
+
+
+def open_session(job: Job) -> Session:
+    """The loaded model, ready for this dataset."""
+    spec = job.model
+    adapter = load_model(
+        spec.source, revision=spec.revision, dtype=spec.dtype, device=spec.device, attention=spec.attention
+    )
+    card: Card = job.card
+    values = {
+        "run_id": run_id(job),
+        "model": spec.name,
+        "model_revision": job.model_revision,
+        "dataset": job.dataset.name,
+        "split": job.docs.split,
+        "dataset_revision": job.docs.revision,
+        "scorer": card.scorer,
+        "dtype": str(adapter.dtype).removeprefix("torch."),
+        "attn_impl": adapter.attention,
+        "device": adapter.device.type,
+    }
+    height, width = adapter.grid
+    scorer = get_scorer(card.scorer)
+    constants = Constants(values, scorer, height * width, len(adapter.layers), spec.batch_images)
+    return Session(adapter, constants)
+
+
+def run_id(job: Job) -> str:
+    """A short hash of the whole sweep, which joins rows to their run."""
+    return hashlib.sha256(json.dumps(job.sweep.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def provenance(job: Job, session: Session) -> dict[str, Any]:
+    """What the key-value metadata of a cell's file says about its making."""
+    template = session.adapter.chat("{question}")
+    return {
+        "numerics": NUMERICS_VERSION,
+        "commit": commit(),
+        "versions": versions(),
+        "machine": machine(),
+        "device": torch.cuda.get_device_name() if session.adapter.device.type == "cuda" else "cpu",
+        "template": template,
+        "template_hash": hashlib.sha256(template.encode()).hexdigest(),
+        "constants": dict(session.constants.values),
+        "batch_images": job.model.batch_images,
+        "shard": [job.shard, job.sweep.shards],
+    }
+
+
+def read_full_run(job: Job) -> FullRun:
+    """The reference of this job; a missing or foreign one is an error that names the command that makes it."""
+    full = Cell(job.model.name, job.dataset.name, FULL, KEEP_ALL)
+    rows = {"hidden": job.n_samples, "means": len(job.images)}
+    hidden, means = (read_if_valid(job.reference_file(kind), job.key(full), n) for kind, n in rows.items())
+    if hidden is None or means is None:
+        raise UserError(
+            f"the reference {job.reference_file('hidden' if hidden is None else 'means')} is missing or belongs to "
+            f"another model, dataset or version; run "
+            f"`lofi reference --model {job.model.name} --dataset {job.dataset.name} --shard {job.shard}`"
+        )
+    states = {row["sample_id"]: _tensor(row["hidden"], row["dtype"]) for row in hidden.to_pylist() if row["hidden"]}
+    sites = [name for name in means.column_names if name != "image_hash"]
+    by_image = {
+        row["image_hash"]: {site: _tensor(row[site], "float32") for site in sites}
+        for row in means.to_pylist()
+        if row[sites[0]]
+    }
+    return FullRun(states, by_image)
+
+
+def _samples(spans: Iterable[Span]) -> list[int]:
+    return [span.n_samples for span in spans]
+
+
+def _images(spans: Iterable[Span]) -> list[int]:
+    return [span.stop - span.start for span in spans]
+
+
+def _hidden_table(ids: Sequence[str], hidden: dict[str, Tensor]) -> pa.Table:
+    """One row per sample, null where the full model failed on it."""
+    states = [hidden.get(key) for key in ids]
+    return pa.table(
+        {
+            "sample_id": pa.array(ids, pa.string()),
+            "dtype": pa.array([s if s is None else str(s.dtype).removeprefix("torch.") for s in states], pa.string()),
+            "hidden": pa.array([None if s is None else _bytes(s) for s in states], pa.binary()),
+        }
+    )
+
+
+def _means_table(hashes: Sequence[str], means: dict[str, Any]) -> pa.Table:
+    """One row per image and one column per site, null where the image did not decode."""
+    sites = list(next(iter(means.values()))) if means else ["projector"]
+    columns = {
+        site: pa.array([_bytes(means[key][site]) if key in means else None for key in hashes], pa.binary())
+        for site in sites
+    }
+    return pa.table({"image_hash": pa.array(hashes, pa.string()), **columns})
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.contiguous().cpu().view(torch.uint8).numpy().tobytes()
+
+
+def _tensor(content: bytes, dtype: str) -> Tensor:
+    return torch.from_numpy(np.frombuffer(bytearray(content), np.uint8)).view(getattr(torch, dtype))

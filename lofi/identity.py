@@ -1,0 +1,70 @@
+"""What a cell is, as one hash: whatever could change its numbers is in it, and nothing else."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from lofi import NUMERICS_VERSION
+from lofi.cell import Cell
+from lofi.methods.registry import check_params, get_reducer
+from lofi.sweep import MethodSpec, Sweep
+
+MODEL_FIELDS = ("source", "revision", "dtype", "attention")
+DATASET_FIELDS = ("revision", "prompt_style")
+LENGTH = 32
+
+
+def cell_key(
+    *,
+    model: Mapping[str, Any],
+    dataset: Mapping[str, Any],
+    method: MethodSpec,
+    cell: Cell,
+    shard: int,
+    shards: int,
+) -> str:
+    """The hash under which the numbers of one shard of one cell are stored.
+
+    `model` gives source, revision (a digest of its files), dtype and attention; `dataset` gives revision (a
+    digest of the prepared questions and images, so that it covers `limit`) and prompt_style. Whatever else
+    they hold, such as device and batch size, is left out. The names are in, because every row carries them.
+    """
+    return _digest(
+        {
+            **_numbers(method, cell),
+            "model": {field: model[field] for field in MODEL_FIELDS},
+            "dataset": {field: dataset[field] for field in DATASET_FIELDS},
+            "shard": shard,
+            "shards": shards,
+        }
+    )
+
+
+def planned_key(sweep: Sweep, cell: Cell) -> str:
+    """The same from the config alone, with no digest; the workflow reruns a cell whose key changed."""
+    model, dataset = sweep.model(cell.model), sweep.dataset(cell.dataset)
+    return _digest(
+        {
+            **_numbers(sweep.method(cell.method), cell),
+            "model": {field: getattr(model, field) for field in MODEL_FIELDS},
+            "dataset": {field: getattr(dataset, field) for field in ("source", "limit", "prompt_style")},
+            "shards": sweep.shards,
+        }
+    )
+
+
+def _numbers(method: MethodSpec, cell: Cell) -> dict[str, Any]:
+    """`floor` runs the reducer of `full`; the cell's own name keeps them, and all renamed methods, apart."""
+    return {
+        "numerics": NUMERICS_VERSION,
+        "cell": [cell.model, cell.dataset, cell.method, cell.keep, cell.seed],
+        "reducer": method.reducer,
+        "version": get_reducer(method.reducer).version,
+        "params": check_params(method.reducer, dict(method.params)),
+    }
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    canonical = json.dumps(content, sort_keys=True, allow_nan=False, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:LENGTH]

@@ -1,0 +1,1 @@
+"""Reducers: one file each, one line each in `lofi.methods.registry`, run through `lofi.methods.select`."""

@@ -1,0 +1,54 @@
+"""Several questions behind one shared prefix, in one row: positions and the attention mask.
+
+The prefix (system text and visual tokens) is read once; every question restarts right after it and never sees
+another question. Training and the evaluation engine share this code, so that what is trained is what is run.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Layout of packed rows: b rows of s = p + q * width columns."""
+
+    positions: Tensor  # (b, s) long: prefix positions, then every question restarts right after the prefix
+    mask: Tensor  # (b, 1, s, s) bool, True = may attend
+    last: Tensor  # (b, q) long: column of the last real token of each question
+
+
+def pack(prefix_positions: Tensor, lengths: Tensor, width: int, start: Tensor | None = None) -> Packed:
+    """Lay q questions of at most `width` tokens behind a prefix of p tokens.
+
+    prefix_positions: (b, p) long, any increasing positions; lengths: (b, q) long, real tokens of each question.
+    Question j owns columns p + j * width to p + (j + 1) * width - 1, padded on the right. Attention is causal; a
+    question sees the prefix and itself. Padding attends to itself alone, so that no row of the softmax is empty,
+    and nothing real attends to it. A question of length 0 is absent: its `last` is 0 and means nothing.
+    start: (b,) long, the position a question starts at; None puts it right after the prefix.
+    """
+    if lengths.numel() and (int(lengths.max()) > width or int(lengths.min()) < 0):
+        raise ValueError(f"question lengths must lie in 0..{width}, the width reserved for each question")
+    rows, prefix = prefix_positions.shape
+    questions = lengths.shape[1]
+    device = prefix_positions.device
+    offsets = torch.arange(width, device=device)
+
+    if start is None:
+        start = prefix_positions.max(dim=1).values + 1
+    restart = (start[:, None] + offsets).repeat(1, questions)  # (b, q * width)
+    positions = torch.cat([prefix_positions, restart], dim=1)
+
+    column = torch.arange(prefix + questions * width, device=device)
+    owner = torch.where(column < prefix, -1, (column - prefix) // max(width, 1))  # (s,), -1 = prefix
+    causal = column[:, None] >= column[None, :]
+    related = (owner[None, :] == -1) | (owner[:, None] == owner[None, :])
+    asked = (offsets < lengths[:, :, None]).reshape(rows, questions * width)
+    real = torch.cat([torch.ones(rows, prefix, dtype=torch.bool, device=device), asked], dim=1)  # (b, s)
+    mask = (causal & related)[None] & real[:, :, None] & real[:, None, :]
+    mask |= torch.eye(len(column), dtype=torch.bool, device=device)
+
+    first = prefix + torch.arange(questions, device=device) * width
+    last = torch.where(lengths > 0, first + lengths - 1, 0)
+    return Packed(positions=positions, mask=mask[:, None], last=last)

@@ -1,0 +1,176 @@
+"""What the report reads: the tables of the aggregate stage, in one order, averaged over seeds and over pairs."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from lofi.cell import FLOOR, FULL, KEEP_ALL
+from lofi.errors import UserError
+
+Row = dict[str, Any]
+AXES = ("model", "dataset", "method", "keep", "seed")
+REQUIRED = ("cells", "correlations", "flips", "runs")
+BASELINES = (FULL, FLOOR)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The tables, and the one order of models, datasets, methods and keeps that every figure and table follows."""
+
+    cells: list[Row]
+    correlations: list[Row]
+    comparisons: list[Row]
+    runs: list[Row]
+    models: tuple[str, ...]
+    datasets: tuple[str, ...]
+    methods: tuple[str, ...]  # without full and floor
+    random: str | None  # the method that drops tokens at random: the baseline of every other
+
+    @cached_property
+    def keeps(self) -> tuple[str, ...]:
+        """Every keep below all tokens, mildest first."""
+        shares: dict[str, list[float]] = {}
+        for cell in self.cells:
+            if cell["method"] not in BASELINES and cell["keep"] != KEEP_ALL:
+                shares.setdefault(cell["keep"], []).append(token_share(cell) or 0.0)
+        return tuple(sorted(shares, key=lambda keep: (-sum(shares[keep]) / len(shares[keep]), keep)))
+
+    @cached_property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Every (model, dataset) of the sweep."""
+        found = {(cell["model"], cell["dataset"]) for cell in self.cells}
+        return tuple((m, d) for m in self.models for d in self.datasets if (m, d) in found)
+
+    @cached_property
+    def points(self) -> list[Row]:
+        """One row per (model, dataset, method, keep): the mean over its seeds, counts added up."""
+        rows = [mean_row(group, AXES[:-1]) for group in groups(self.cells, AXES[:-1])]
+        methods = (*BASELINES, *self.methods)
+        keeps = (KEEP_ALL, *self.keeps)
+        return sorted(
+            rows,
+            key=lambda row: (
+                self.datasets.index(row["dataset"]),
+                self.models.index(row["model"]),
+                methods.index(row["method"]),
+                keeps.index(row["keep"]),
+            ),
+        )
+
+    @cached_property
+    def overall(self) -> dict[tuple[str, str], Row]:
+        """(method, keep) -> the mean over all (model, dataset) pairs; only where no pair is missing."""
+        means = {}
+        for group in groups(self.points, ("method", "keep")):
+            if len(group) == len(self.pairs):
+                means[group[0]["method"], group[0]["keep"]] = mean_row(group, ("method", "keep"))
+        return means
+
+    def full(self, model: str, dataset: str) -> Row | None:
+        """The reference of one pair."""
+        wanted = (model, dataset, FULL)
+        return next((p for p in self.points if (p["model"], p["dataset"], p["method"]) == wanted), None)
+
+    def at(self, keep: str) -> list[Row]:
+        """The overall means of all methods at one keep, in method order."""
+        return [self.overall[m, keep] for m in self.methods if (m, keep) in self.overall]
+
+    def primary(self, scope: str) -> Row | None:
+        """The pre-declared correlation in one scope."""
+        return next((c for c in self.correlations if c["primary"] and c["scope"] == scope), None)
+
+
+def token_share(row: Row) -> float | None:
+    """The share of visual tokens that the LLM works on, averaged over its layers."""
+    if row.get("layer_mean_tokens") is not None and row.get("full_tokens"):
+        return float(row["layer_mean_tokens"] / row["full_tokens"])
+    return row.get("keep_ratio")
+
+
+def groups(rows: Iterable[Row], by: Sequence[str]) -> list[list[Row]]:
+    """Rows that agree in all columns `by`, in order of first appearance."""
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[column] for column in by), []).append(row)
+    return list(found.values())
+
+
+def mean_row(rows: Sequence[Row], by: Sequence[str]) -> Row:
+    """The group's `by` columns, the mean of every other number, the sum of every count (`n`, `n_...`).
+
+    The mean of interval bounds is a bound that is never too narrow, however much the cells share.
+    """
+    merged: Row = {column: rows[0][column] for column in by} | {"cells": sum(row.get("cells", 1) for row in rows)}
+    for column, example in rows[0].items():
+        if column in merged or column in AXES:
+            continue
+        values = [row.get(column) for row in rows]
+        numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+        if column == "n" or column.startswith("n_"):
+            merged[column] = sum(numbers)
+        elif numbers:  # one cell without the number leaves the mean without it: a partial mean would mislead
+            merged[column] = sum(numbers) / len(numbers) if len(numbers) == len(rows) else None
+        else:
+            merged[column] = example if len({str(v) for v in values}) == 1 else None
+    return merged
+
+
+def baseline(configured: Any, methods: Sequence[str]) -> str | None:
+    """The first method whose reducer is `random`, whatever its name is."""
+    entries = configured if isinstance(configured, Mapping) else {}
+    for name in methods:
+        settings = entries.get(name) or {}
+        if settings.get("reducer", name) == "random":
+            return name
+    return None
+
+
+def read(tables: Path, sweep: Mapping[str, Any]) -> Audit:
+    """All tables but the long ones (flips stay on disk: there may be millions)."""
+    if lacking := [name for name in REQUIRED if not (tables / f"{name}.parquet").is_file()]:
+        raise UserError(f"{tables} has no {', '.join(f'{n}.parquet' for n in lacking)}; run `lofi aggregate` first")
+    cells = read_rows(tables / "cells.parquet")
+    if not any(cell["method"] == FULL for cell in cells):
+        raise UserError(f"{tables / 'cells.parquet'} has no cell of method {FULL!r}; run `lofi aggregate` again")
+    for cell in cells:
+        parts = (cell.get("wrong_to_other"), cell.get("right_to_other"))
+        cell["exchanged"] = None if None in parts else sum(parts)
+        numbers = (cell.get("n_wrong_to_other"), cell.get("n_right_to_other"))
+        cell["n_exchanged"] = None if None in numbers else sum(numbers)
+    methods = ordered(sweep.get("methods"), cells, "method", lambda name: name not in BASELINES)
+    optional = tables / "comparisons.parquet"
+    return Audit(
+        cells=sorted(cells, key=lambda cell: tuple(cell[axis] for axis in AXES)),
+        correlations=read_rows(tables / "correlations.parquet"),
+        comparisons=read_rows(optional) if optional.is_file() else [],
+        runs=sorted(read_rows(tables / "runs.parquet"), key=lambda run: str(run["path"])),
+        models=ordered(sweep.get("models"), cells, "model"),
+        datasets=ordered(sweep.get("datasets"), cells, "dataset"),
+        methods=methods,
+        random=baseline(sweep.get("methods"), methods),
+    )
+
+
+def read_rows(path: Path) -> list[Row]:
+    """A table as rows, with NaN as None: neither is a number to show."""
+    rows: list[Row] = pq.read_table(path).to_pylist()
+    for row in rows:
+        for column, value in row.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                row[column] = None
+    return rows
+
+
+def ordered(
+    configured: Any, cells: Iterable[Row], column: str, wanted: Callable[[str], bool] = lambda _: True
+) -> tuple[str, ...]:
+    """The names in the cells, in the order of the config; what the config does not name comes last, sorted."""
+    names = [str(name) for name in configured or ()]
+    found = {str(cell[column]) for cell in cells}
+    known = [name for name in dict.fromkeys(names) if name in found]
+    return tuple(name for name in (*known, *sorted(found - set(known))) if wanted(name))

@@ -1,0 +1,246 @@
+"""The figures: each with a sentence as its title and a caption that says how it was computed."""
+
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from lofi.cell import FLOOR, KEEP_ALL
+from lofi.report.audit import Audit, Row, token_share
+from lofi.report.drawing import Figure, Style, canvas, finish, heading, legend, line, styles
+from lofi.report.words import correlation, count, keep_label, number, p_value, percent
+
+MAX_PAIRS = 12
+MAX_KEEPS = 4
+FLIPS = (  # column, name, colour, hatch
+    ("neg_flip", "lost (negative flip)", "#c1361b", ""),
+    ("pos_flip", "gained (positive flip)", "#0a6ebd", "////"),
+    ("exchanged", "exchanged", "#a3a3a3", "...."),
+)
+SCOPES = (
+    ("within_model_dataset_keep", "within (model, dataset, keep)", ("model", "dataset", "keep")),
+    ("within_model_dataset", "within (model, dataset)", ("model", "dataset")),
+    ("pooled", "pooled", ()),
+)
+
+
+def kept_against_kept(audit: Audit) -> Figure:
+    """Answers kept against accuracy kept: the figure of the answer."""
+    figure, [[axes]] = canvas(1, 1, 4.2)
+    look = styles(audit.methods, audit.random)
+    drawn: list[Row] = []
+    for method in audit.methods:
+        rows = [audit.overall[method, k] for k in audit.keeps if (method, k) in audit.overall]
+        rows = [r for r in rows if r.get("relative_accuracy") is not None and r.get("agreement") is not None]
+        if rows:
+            x = [100 * row["relative_accuracy"] for row in rows]
+            line(axes, rows, x, "agreement", look[method], method, alpha=0.3)
+            axes.plot(x[-1], 100 * rows[-1]["agreement"], "o", ms=11, fillstyle="none", color="#333333")
+            drawn += rows
+    _diagonal(axes, drawn)
+    floor = audit.overall.get((FLOOR, KEEP_ALL), {}).get("agreement")
+    if floor is not None:
+        _floor_line(axes, floor)
+        axes.annotate("noise floor", (0.005, 100 * floor), xycoords=("axes fraction", "data"), xytext=(0, -10),
+                      textcoords="offset points", fontsize=8, color="#333333")  # fmt: skip
+    axes.set_xlabel("accuracy kept (relative accuracy, % of the full model's)")
+    axes.set_ylabel("answers kept (agreement, %)")
+    legend(figure, axes)
+    below = sum(row["agreement"] < row["relative_accuracy"] for row in drawn)
+    title = (
+        f"In {below} of {count(len(drawn), 'combination')} of method and keep, fewer answers are kept than accuracy is."
+        if drawn
+        else "No method was run on every model and dataset, so there is nothing to average."
+    )
+    caption = (
+        "One point per method and keep, the mean over every model and dataset; each line joins the keeps of a "
+        "method, and a ring marks its harshest. Below the diagonal, accuracy looks better than the answers are. Vertical bars: 95 % "
+        "intervals of agreement."
+    )
+    return finish(figure, "fig-answer", title, caption)
+
+
+def _diagonal(axes: Axes, rows: list[Row]) -> None:
+    """The line on which as many answers are kept as accuracy, and limits that show every point."""
+    x = [100 * row["relative_accuracy"] for row in rows] or [0.0]
+    y = [100 * (row.get("agreement_low") or row["agreement"]) for row in rows] or [0.0]
+    right, left, bottom = max(101.0, max(x) + 1), min(99.0, min(x) - 2), min(99.0, min(y) - 2)
+    axes.set_xlim(left, right)
+    axes.set_ylim(bottom, 101)
+    low = max(left, bottom)
+    axes.plot([low, 101], [low, 101], color="#8a8a8a", linewidth=1, zorder=0)
+    axes.annotate("as many answers kept as accuracy ", (100, 100), xytext=(-12, 0), ha="right", va="center",
+                  textcoords="offset points", fontsize=8, color="#5c5c5c")  # fmt: skip
+
+
+def _floor_line(axes: Axes, agreement: float) -> None:
+    axes.axhline(100 * agreement, color="#333333", linewidth=1, linestyle=(0, (1, 1)))
+
+
+def by_keep(audit: Audit) -> Figure:
+    """Answers kept and accuracy kept over the tokens spent, one column per pair of model and dataset."""
+    pairs = audit.pairs[:MAX_PAIRS]
+    columns = min(3, len(pairs))
+    blocks = -(-len(pairs) // columns)
+    figure, grid = canvas(2 * blocks, columns, 2.35)
+    look = styles(audit.methods, audit.random)
+    for place, pair in enumerate(pairs):
+        top = 2 * (place // columns)
+        upper, lower = grid[top][place % columns], grid[top + 1][place % columns]
+        heading(upper, pair[1] if len(audit.models) == 1 else f"{pair[1]}, {pair[0]}")
+        _pair(audit, pair, upper, "agreement", look)
+        _pair(audit, pair, lower, "relative_accuracy", look)
+        lower.set_xlabel("visual tokens, mean over LLM layers (%)")
+        if place % columns == 0:
+            upper.set_ylabel("answers kept (%)")
+            lower.set_ylabel("accuracy kept (%)")
+    for place in range(len(pairs), blocks * columns):
+        for row in (2 * (place // columns), 2 * (place // columns) + 1):
+            grid[row][place % columns].set_axis_off()
+    legend(figure, grid[0][0])
+    caption = (
+        "Above: agreement with the full model, with 95 % intervals (bootstrap over images). Below: accuracy divided by "
+        "the full model's. Both over the share of visual tokens that the LLM reads, averaged over its layers "
+        "(logarithmic). Dotted line: the noise floor."
+    )
+    if len(audit.pairs) > MAX_PAIRS:
+        caption += f" Only the first {MAX_PAIRS} of {len(audit.pairs)} pairs are drawn; the tables have all."
+    return finish(figure, "fig-keep", _keep_title(audit), caption)
+
+
+def _keep_title(audit: Audit) -> str:
+    keeps = [k for k in audit.keeps if audit.at(k)]
+    means = {}
+    for keep in (keeps[:1] + keeps[-1:]) if keeps else []:
+        rows = audit.at(keep)
+        if all(r.get(c) is not None for r in rows for c in ("agreement", "relative_accuracy")):
+            means[keep] = [sum(r[c] for r in rows) / len(rows) for c in ("agreement", "relative_accuracy")]
+    if len(means) < 2:
+        return "Answers kept and accuracy kept, by method and keep."
+    (mild, (a, b)), (harsh, (c, d)) = means.items()
+    return (
+        f"From keep {keep_label(mild)} to {keep_label(harsh)}, answers kept go from {percent(a)} to {percent(c)} and "
+        f"accuracy kept from {percent(b)} to {percent(d)}, on average over methods."
+    )
+
+
+def _pair(audit: Audit, pair: tuple[str, str], axes: Axes, column: str, look: dict[str, Style]) -> None:
+    here = [p for p in audit.points if (p["model"], p["dataset"]) == pair]
+    for method in audit.methods:
+        rows = [p for p in here if p["method"] == method and p.get(column) is not None and token_share(p)]
+        rows.sort(key=lambda p: token_share(p) or 0.0)
+        if rows:
+            line(axes, rows, [100 * (token_share(p) or 0.0) for p in rows], column, look[method], method)
+    floor = next((p for p in here if p["method"] == FLOOR), None)
+    if column == "agreement" and floor and floor.get(column) is not None:
+        _floor_line(axes, floor[column])
+    if column == "relative_accuracy":
+        axes.axhline(100, color="#999999", linewidth=1)
+    axes.set_xscale("log")
+    shares = sorted({round(100 * (p.get("keep_ratio") or 1), 2) for p in here if p["keep"] in audit.keeps})
+    axes.set_xticks(shares, [f"{share:g}" for share in shares])
+    axes.minorticks_off()
+
+
+def flip_classes(audit: Audit) -> Figure:
+    """What became of the changed answers: lost, gained or exchanged."""
+    keeps = [keep for keep in audit.keeps if audit.at(keep)]
+    shown = spread(keeps, MAX_KEEPS)
+    columns = max(1, len(shown))
+    figure, [row] = canvas(1, columns, 0.9 + 0.27 * max(3, len(audit.methods)), sharex=True, sharey=True)
+    for axes, keep in zip(row, shown, strict=False):
+        rows = {r["method"]: r for r in audit.at(keep) if r.get("neg_flip") is not None}
+        left = [0.0] * len(audit.methods)
+        for column, label, colour, hatch in FLIPS:
+            widths = [100 * (rows.get(m, {}).get(column) or 0.0) for m in audit.methods]
+            axes.barh(audit.methods, widths, left=left, color=colour, hatch=hatch, label=label, height=0.72)
+            left = [start + width for start, width in zip(left, widths, strict=True)]
+        heading(axes, f"keep {keep_label(keep)}")
+        axes.set_xlabel("share of answers (%)")
+        axes.set_ylim(len(audit.methods) - 0.4, -0.6)
+    legend(figure, row[0])
+    caption = (
+        "Share of all answers that changed, by what became of them; the length of a bar is 1 − agreement. Mean "
+        "over every model and dataset. Lost: right in full, wrong in reduced. Gained: the reverse. Exchanged: as right or wrong "
+        "as before, but another answer."
+    )
+    if len(shown) < len(keeps):
+        caption += f" {len(shown)} of {len(keeps)} keeps are drawn; the table has all."
+    return finish(figure, "fig-flips", _flip_title(audit, shown), caption)
+
+
+def _flip_title(audit: Audit, shown: list[str]) -> str:
+    columns = [column for column, *_ in FLIPS]
+    rows = [r for r in audit.at(shown[-1]) if all(r.get(c) is not None for c in columns)] if shown else []
+    if not rows:
+        return "No flip class can be averaged over every model and dataset."
+    lost, gained, exchanged = (sum(r[c] for r in rows) / len(rows) for c in columns)
+    return (
+        f"At keep {keep_label(shown[-1])}, {percent(lost)} of the answers are lost, {percent(gained)} gained and "
+        f"{percent(exchanged)} exchanged, on average over methods."
+    )
+
+
+def spread(items: list[str], most: int) -> list[str]:
+    """At most so many items, the ends included, evenly spaced."""
+    if len(items) <= most:
+        return items
+    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
+
+
+def ipr(audit: Audit) -> Figure | None:
+    """Shift of the IPR against agreement in three scopes, the leading one first; None without a primary row."""
+    primary = audit.primary("within_model_dataset_keep") or audit.primary("pooled")
+    if primary is None:
+        return None
+    column = spectral_column(primary)
+    points = [p for p in audit.points if p["method"] in audit.methods and p["keep"] in audit.keeps]
+    points = [p for p in points if p.get(column) is not None and p.get("agreement") is not None]
+    figure, [row] = canvas(1, 3, 3.5)
+    look = styles(audit.methods, audit.random)
+    for axes, (scope, name, by) in zip(row, SCOPES, strict=True):
+        found = audit.primary(scope) or {}
+        _scatter(axes, audit, points, column, by, look)
+        heading(axes, f"{name}\n{correlation(found)}\n{p_value(found.get('p'))}", bold=scope == SCOPES[0][0])
+        axes.set_xlabel("shift of log IPR_U" + (" − group mean" if by else ""))
+        axes.set_ylabel("agreement" + (" − group mean (points)" if by else " (%)"))
+    legend(figure, row[0])
+    lead, pooled = (audit.primary(s) or {} for s in ("within_model_dataset_keep", "pooled"))
+    title = f"At equal model, dataset and keep, {_words(lead)}; pooled over everything, {_words(pooled)}."
+    caption = (
+        f"One point per model, dataset, method and keep ({count(len(points), 'point')}, mean over seeds): the change "
+        "of log IPR_U (visual tokens after the projector, centred by the full run's mean) from full to reduced, "
+        "against agreement. In the left and middle panels the mean of each group is subtracted from both axes. Only "
+        "the left panel compares methods at the same keep: it is the test of the claim."
+    )
+    return finish(figure, "fig-ipr", title, caption)
+
+
+def _words(row: Row) -> str:
+    return f"r = {number(row['pearson'])}" if row.get("pearson") is not None else "r is undefined"
+
+
+def spectral_column(row: Row) -> str:
+    """The wide column of the cells table that a correlation is about."""
+    form = "centred" if row["centred"] else "raw"
+    return f"{row['delta']}_{row['statistic']}_{row['site']}_{row['tokens']}_{form}"
+
+
+def _scatter(
+    axes: Axes, audit: Audit, points: list[Row], column: str, by: tuple[str, ...], look: dict[str, Style]
+) -> None:
+    means: dict[tuple[Any, ...], tuple[float, float]] = {}
+    for point in points:
+        group = tuple(point[axis] for axis in by)
+        same = [p for p in points if tuple(p[axis] for axis in by) == group] if group not in means else []
+        if same:
+            x, y = (sum(p[c] for p in same) / len(same) for c in (column, "agreement"))
+            means[group] = (x, y)
+    for method in audit.methods:
+        rows = [p for p in points if p["method"] == method]
+        centre = [means[tuple(p[axis] for axis in by)] if by else (0.0, 0.0) for p in rows]
+        axes.scatter(
+            [p[column] - c[0] for p, c in zip(rows, centre, strict=True)],
+            [100 * (p["agreement"] - c[1]) for p, c in zip(rows, centre, strict=True)],
+            s=22, color=look[method].colour, marker=look[method].marker, alpha=0.85, linewidths=0.4,
+            edgecolors="white", label=method,
+        )  # fmt: skip

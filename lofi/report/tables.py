@@ -1,0 +1,195 @@
+"""The tables of the page: what stands in each column, how it is written, and what it sorts by."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lofi.cell import FLOOR, FULL
+from lofi.report.audit import Audit, Row
+from lofi.report.words import count, interval, keep_label, number, p_value, percent
+
+MAX_ROWS = 1500  # over all tables of one kind: the page stays small, the Parquet tables stay complete
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its header, the definition it links to, and how a row's cell is written."""
+
+    label: str
+    write: Callable[[Row], str]
+    value: Callable[[Row], Any]
+    definition: str = ""  # anchor of its definition
+    numeric: bool = True
+    bar: bool = False  # a share that is also drawn as a bar
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One table cell: what is read, what sorts and downloads, and the length of its bar in percent."""
+
+    text: str
+    value: str
+    bar: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as the template prints it."""
+
+    id: str
+    caption: str
+    columns: Sequence[Column]
+    rows: list[list[Entry]]
+    marked: frozenset[int] = frozenset()  # places of the full and floor rows, and of primary correlations
+    left_out: int = 0
+
+
+def text(label: str, column: str, definition: str = "") -> Column:
+    """A column of names."""
+    return Column(label, lambda row: str(row[column]), lambda row: row[column], definition, numeric=False)
+
+
+def share(label: str, column: str, definition: str, bar: bool = False) -> Column:
+    """A share, with its interval where the row has one."""
+
+    def write(row: Row) -> str:
+        if row.get(f"{column}_low") is None:
+            return percent(row.get(column))
+        return f"{percent(row.get(column))} {interval(row[f'{column}_low'], row[f'{column}_high'])}"
+
+    return Column(label, write, lambda row: row.get(column), definition, bar=bar)
+
+
+def whole(label: str, column: str, definition: str = "") -> Column:
+    """A count."""
+    return Column(label, lambda row: count(row.get(column)), lambda row: row.get(column), definition)
+
+
+def decimal(label: str, column: str, definition: str = "", digits: int = 1) -> Column:
+    """A plain number."""
+    return Column(label, lambda row: number(row.get(column), digits), lambda row: row.get(column), definition)
+
+
+def _excess(row: Row) -> float | None:
+    """In points; the full model agrees with itself by definition, so it has none."""
+    excess = row.get("divergence_excess")
+    return None if excess is None or row["method"] == FULL else 100 * excess
+
+
+KEEP = Column("keep", lambda row: keep_label(row["keep"]), lambda row: row.get("keep_ratio"), "keep")
+METHOD = text("method", "method", "method")
+RATIO = Column(
+    "accuracy kept",
+    lambda row: percent(row.get("relative_accuracy")),
+    lambda row: row.get("relative_accuracy"),
+    "relative-accuracy",
+    bar=True,
+)
+EXCESS = Column(
+    "excess over floor (points)",
+    lambda row: number(_excess(row), 1),
+    _excess,
+    "excess",
+)
+KEPT = (
+    METHOD,
+    KEEP,
+    share("answers kept (agreement)", "agreement", "agreement", bar=True),
+    RATIO,
+    share("accuracy", "accuracy", "accuracy"),
+    EXCESS,
+    whole("n", "n", "n"),
+    decimal("kept tokens", "kept_tokens", "kept-tokens"),
+    decimal("layer-mean tokens", "layer_mean_tokens", "layer-mean"),
+)
+
+
+def _class(label: str, column: str, definition: str) -> tuple[Column, Column]:
+    return (whole(f"{label} (n)", f"n_{column}", definition), share(f"{label} (%)", column, definition))
+
+
+FLIPS = (
+    text("dataset", "dataset"),
+    METHOD,
+    KEEP,
+    whole("n", "n", "n"),
+    *_class("lost", "neg_flip", "neg-flip"),
+    *_class("gained", "pos_flip", "pos-flip"),
+    *_class("exchanged", "exchanged", "exchanged"),
+    decimal("KL", "kl", "kl", 3),
+    share("unparsed", "unparsed", "unparsed"),
+)
+CORRELATIONS = (
+    text("scope", "scope", "scopes"),
+    text("delta", "delta", "delta"),
+    text("statistic", "statistic", "spectral-statistics"),
+    text("site", "site", "sites"),
+    text("tokens", "tokens", "token-sets"),
+    Column("centred", lambda r: "yes" if r["centred"] else "no", lambda r: r["centred"], "centred", numeric=False),
+    decimal("Pearson r", "pearson", "correlation", 2),
+    Column(
+        "95 % interval",
+        lambda r: "–" if r["low"] is None else f"[{number(r['low'])}, {number(r['high'])}]",
+        lambda r: r["low"],
+        "correlation",
+    ),
+    decimal("Spearman ρ", "spearman", "correlation", 2),
+    Column("p", lambda r: p_value(r["p"]).removeprefix("p ").removeprefix("= "), lambda r: r["p"], "correlation"),
+    Column(
+        "p adjusted",
+        lambda r: p_value(r.get("p_adjusted")).removeprefix("p ").removeprefix("= "),
+        lambda r: r.get("p_adjusted"),
+        "p-adjusted",
+    ),
+    whole("cells", "n_cells"),
+    whole("groups", "n_groups"),
+    Column("note", lambda r: r.get("note") or "", lambda r: r.get("note"), numeric=False),
+)
+
+
+def table(id: str, caption: str, columns: Sequence[Column], rows: list[Row], most: int = MAX_ROWS) -> Table:
+    """Rows written out, at most so many."""
+    shown = rows[:most]
+    entries = [
+        [Entry(c.write(row), _plain(c.value(row)), _bar(c.value(row)) if c.bar else None) for c in columns]
+        for row in shown
+    ]
+    marked = frozenset(i for i, row in enumerate(shown) if row.get("method") in (FULL, FLOOR) or row.get("primary"))
+    return Table(id, caption, columns, entries, marked, len(rows) - len(shown))
+
+
+def _plain(value: Any) -> str:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _bar(value: float | None) -> float | None:
+    return None if value is None else round(100 * min(1.0, max(0.0, value)), 1)
+
+
+def kept_tables(audit: Audit) -> list[Table]:
+    """Accuracy kept against answers kept: one table per dataset."""
+    columns = KEPT if len(audit.models) == 1 else (text("model", "model"), *KEPT)
+    most = MAX_ROWS // len(audit.datasets)
+    return [
+        table(
+            f"kept-{i}",
+            f"{dataset}: accuracy kept and answers kept, by method and keep",
+            columns,
+            [point for point in audit.points if point["dataset"] == dataset],
+            most,
+        )
+        for i, dataset in enumerate(audit.datasets)
+    ]
+
+
+def flip_table(audit: Audit) -> Table:
+    """Flip classes as counts and rates."""
+    columns = FLIPS if len(audit.models) == 1 else (text("model", "model"), *FLIPS)
+    rows = [point for point in audit.points if point["method"] != FULL]
+    return table("flips", "Flip classes: what became of the answers that changed", columns, rows)
+
+
+def correlation_table(audit: Audit) -> Table:
+    """Every correlation that was computed, the primary ones first."""
+    rows = [{**row, "scope": row["scope"].replace("_", " ")} for row in audit.correlations]
+    return table("correlations", "Correlation of spectral shifts with agreement", CORRELATIONS, rows)

@@ -1,0 +1,1 @@
+"""Answer parsing and scoring: one file per rule, pure functions on strings."""

@@ -1,0 +1,49 @@
+"""What a scorer says about one prediction, and what a scorer is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+OK = "ok"
+UNPARSED = "unparsed"  # nothing in the text is an answer
+AMBIGUOUS = "ambiguous"  # more than one answer, and no rule that prefers one
+NOT_OPTION = "not_option"  # an answer, but none of those on offer
+STATUSES = (OK, UNPARSED, AMBIGUOUS, NOT_OPTION)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One scored prediction.
+
+    `parsed` is what agreement compares (a letter, yes or no, a normalised string) and is None unless `status`
+    is ok: a scorer never guesses. `correct` is `score >= 0.5`; for soft scores that is a policy, not a fact.
+    """
+
+    parsed: str | None
+    status: str
+    score: float
+    correct: bool
+
+
+class Rule(Protocol):
+    """The signature every scorer shares, whether or not it looks at all of its arguments."""
+
+    def __call__(
+        self,
+        prediction: str,
+        target: str,
+        targets: Sequence[str],
+        options: Sequence[str],
+        option_labels: Sequence[str],
+    ) -> Answer:
+        """Parse `prediction` and score it."""
+
+
+def answered(parsed: str, score: float) -> Answer:
+    """The answer of a prediction that could be read."""
+    return Answer(parsed=parsed, status=OK, score=score, correct=score >= 0.5)
+
+
+def unanswered(status: str, score: float = 0.0) -> Answer:
+    """The answer of a prediction that could not."""
+    return Answer(parsed=None, status=status, score=score, correct=score >= 0.5)

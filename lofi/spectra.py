@@ -1,0 +1,209 @@
+"""Gram matrices, spectra, IPR, leverage, effective rank: all linear algebra of lofi in one place.
+
+X is (n, d), one token per row, with singular values s_1 >= s_2 >= ... and Gram matrix G = X X^T, whose
+eigenvalues are the energies s_j^2. No SVD is taken anywhere: the energies come from the smaller of X X^T and
+X^T X, and the IPR needs nothing but the entries of that matrix.
+
+Everything runs in float64. A Gram matrix squares the condition number: in float32 it would lose every
+singular value below about 2e-4 of the largest, in float64 only those below 1e-8, which is finer than float32
+tokens are themselves.
+
+Rows of zeros change no statistic: they add zero rows and columns to G and no pair to `ipr_u`. So matrices of
+unequal n are batched by padding with zero rows; `centre` leaves padding zero.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+# An energy below this share of the largest is rounding, not rank: float64 leaves about n * 2e-16 of it, and
+# float32 tokens hold no singular value below 1e-6 of the largest that means anything.
+RANK_TOLERANCE = 1e-12
+# Ten equal energies sum to 0.9 after nine of them, whatever the last bit of the sum says.
+SHARE_TOLERANCE = 1e-12
+
+
+def row_gram(x: Tensor) -> Tensor:
+    """G = X X^T in float64: (..., n, d) to (..., n, n)."""
+    x = x.double()
+    return x @ x.mT
+
+
+def gram(x: Tensor) -> Tensor:
+    """The smaller of X X^T and X^T X in float64: (..., n, d) to (..., m, m), m = min(n, d).
+
+    Both have the same non-zero eigenvalues, trace and Frobenius norm.
+    """
+    return row_gram(x) if x.shape[-2] <= x.shape[-1] else row_gram(x.mT)
+
+
+def centre(x: Tensor, mean: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Subtract from x (..., n, d) one mean token (..., d), in float64; rows outside `mask` (..., n) become zero.
+
+    Centre the reduced run by the mean of the *full* token set: each subset's own mean makes `ipr_u` drift
+    with n.
+    """
+    centred = x.double() - mean.double().unsqueeze(-2)
+    return centred if mask is None else torch.where(mask.unsqueeze(-1), centred, 0.0)
+
+
+def _unit(x: Tensor) -> tuple[Tensor, Tensor]:
+    """X over its Frobenius norm, in float64, and where that is defined: (..., n, d) and (...,).
+
+    Matrices without energy, or with NaN or infinity, become zero and are marked; the others lose only their
+    scale.
+    """
+    x = x.double()
+    if 0 in x.shape[-2:]:
+        x = x.new_zeros(*x.shape[:-2], 1, 1)  # no token is one token of padding
+    total = x.square().sum((-2, -1), keepdim=True)
+    defined = (total > 0) & total.isfinite()
+    return torch.where(defined, x / torch.where(defined, total, 1.0).sqrt(), 0.0), defined[..., 0, 0]
+
+
+def _off_diagonal_ratio(g: Tensor, shares: Tensor) -> Tensor:
+    """IPR_U from the smaller Gram (..., m, m) of trace 1 and row shares (..., n): sums over pairs i != j."""
+    if g.shape[-1] == shares.shape[-1]:
+        squares = (g - torch.diag_embed(g.diagonal(dim1=-2, dim2=-1))).square().sum((-2, -1))
+    else:
+        squares = (g.square().sum((-2, -1)) - shares.square().sum(-1)).clamp_min(0.0)
+    # sum_{i != j} a_i a_j; (sum a)^2 - sum a^2 would cancel to nothing beside one huge row.
+    pairs = 2.0 * (shares[..., 1:] * shares.cumsum(-1)[..., :-1]).sum(-1)
+    return torch.where(pairs > 0, squares / pairs, math.nan)
+
+
+def ipr(x: Tensor) -> Tensor:
+    """Inverse participation ratio sum_j p_j^2 = ||G||_F^2 / (tr G)^2: (..., n, d) to (...,). NaN if X = 0."""
+    unit, defined = _unit(x)
+    return torch.where(defined, gram(unit).square().sum((-2, -1)), math.nan)
+
+
+def ipr_u(x: Tensor) -> Tensor:
+    """Count-free IPR: (||G||_F^2 - sum_i G_ii^2) / ((tr G)^2 - sum_i G_ii^2), (..., n, d) to (...,).
+
+    The ratio of the U-statistics of (x_i . x_j)^2 and ||x_i||^2 ||x_j||^2, so the count alone does not move
+    it, as it moves the raw IPR. (Each of the two is unbiased under random subsets; their ratio is off by some
+    percent for a few tokens of very unequal length.) NaN with fewer than two non-zero rows.
+    """
+    unit, defined = _unit(x)
+    return torch.where(defined, _off_diagonal_ratio(gram(unit), unit.square().sum(-1)), math.nan)
+
+
+def _energies(g: Tensor) -> Tensor:
+    """Energy shares of a Gram matrix (..., m, m): (..., m), descending, rounding cut to 0, summing to 1."""
+    energy = torch.linalg.eigvalsh(g).flip(-1)
+    energy = torch.where(energy > RANK_TOLERANCE * energy[..., :1], energy, 0.0)
+    return energy / energy.sum(-1, keepdim=True)
+
+
+def _count_for(p: Tensor, share: float) -> Tensor:
+    """The smallest k whose first k energy shares sum to `share`: (..., m) to (...,)."""
+    short = p.cumsum(-1) < share - SHARE_TOLERANCE
+    return (short.sum(-1) + 1).clamp_max(p.shape[-1])
+
+
+def spectrum_statistics(x: Tensor) -> dict[str, Tensor]:
+    """Every spectral statistic that the store holds, from one batched eigvalsh: (..., n, d) to (...,) each.
+
+    With p_j = s_j^2 / sum s^2 and q_j = s_j / sum s: `entropy` is that of p, `entropy_norm` divides it by
+    ln(rank) (NaN for rank 1), `erank_energy` and `erank_rv` are exp of the entropy of p and of q (Roy and
+    Vetterli). All are NaN for a matrix without energy or with values that are not finite.
+    """
+    unit, defined = _unit(x)
+    shares = unit.square().sum(-1)
+    g = gram(unit)
+    p = _energies(g)
+    roots = p.sqrt()
+    q = roots / roots.sum(-1, keepdim=True)
+    entropy = torch.special.entr(p).sum(-1)
+    statistics = {
+        "ipr": g.square().sum((-2, -1)),
+        "ipr_u": _off_diagonal_ratio(g, shares),
+        "ipr_l1": q.square().sum(-1),
+        "entropy": entropy,
+        "entropy_norm": entropy / (p > 0).sum(-1).double().log(),
+        "erank_energy": entropy.exp(),
+        "erank_rv": torch.special.entr(q).sum(-1).exp(),
+        "stable_rank": 1.0 / p[..., 0],
+        "top1_energy": p[..., 0],
+        "k90": _count_for(p, 0.90).double(),
+        "k95": _count_for(p, 0.95).double(),
+        "k99": _count_for(p, 0.99).double(),
+        "max_row_share": shares.amax(-1),
+    }
+    return {name: torch.where(defined, value, math.nan) for name, value in statistics.items()}
+
+
+def numerical_rank(energy: Tensor) -> int:
+    """How many of the energies (r,), descending, are more than rounding."""
+    return int((energy > RANK_TOLERANCE * energy[:1].clamp_min(0.0)).sum())
+
+
+def left_basis(x: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Energies s_j^2 (r,), descending, and left singular vectors U (n, r) of x (n, d), r the numerical rank.
+
+    float64, from eigh of the smaller Gram; where d < n its eigenvectors V are projected back, U = X V / s.
+    `rows` is `row_gram(x)` where the caller has it already. A matrix of zeros has r = 0.
+    """
+    if not bool(torch.isfinite(x).all()):
+        raise ValueError("tokens hold NaN or infinity: they have no spectrum")
+    x = x.double()
+    if x.shape[0] <= x.shape[1]:
+        energy, vectors = torch.linalg.eigh(row_gram(x) if rows is None else rows)
+        energy, left = energy.flip(0), vectors.flip(1)
+    else:
+        energy, vectors = torch.linalg.eigh(gram(x))
+        energy, left = energy.flip(0), x @ vectors.flip(1)
+    r = numerical_rank(energy)
+    left = left[:, :r]
+    # By their own norm, not by sqrt(energy): a small eigenvalue has lost digits that the norm of X v has
+    # kept.
+    return energy[:r], left / torch.linalg.vector_norm(left, dim=0)
+
+
+def choose_rank(energy: Tensor, rule: str, n: int, k: int) -> int:
+    """The rank that leverage uses, from the energies (r,), descending, of n tokens of which k are kept.
+
+    `fixed:8`; `energy:0.9`, the smallest rank with that share of the energy; `budget`, the rank k; `erank`,
+    the rounded participation ratio 1 / IPR. Always 1 <= rank <= min(n - 1, numerical rank): at rank n every
+    token has leverage exactly 1. Only a matrix without energy has rank 0.
+    """
+    limit = numerical_rank(energy)
+    if limit == 0:
+        return 0
+    name, _, value = rule.partition(":")
+    p = energy[:limit] / energy[:limit].sum()
+    if name == "fixed":
+        rank = int(value)
+    elif name == "energy":
+        rank = int(_count_for(p, float(value)))
+    elif rule == "budget":
+        rank = k
+    elif rule == "erank":
+        rank = round(1.0 / float(p.square().sum()))
+    else:
+        raise ValueError(f"rank rule {rule!r} is none of fixed:<k>, energy:<share>, budget, erank")
+    return max(1, min(rank, n - 1, limit))
+
+
+def row_space_error(x: Tensor, kept: Tensor, rows: Tensor | None = None) -> float:
+    """||X - X X_S^+ X_S||_F^2 / ||X||_F^2: the energy of x (n, d) outside the span of its rows `kept` (k,).
+
+    Works on G alone, so d does not matter once `rows` = `row_gram(x)` is there. The kept rows are scaled to
+    length 1 first: it leaves their span as it is, and a short row then counts as much as a long one in the
+    numerical rank. Kept rows may be dependent or zero. NaN where x has no energy.
+    """
+    g = row_gram(x) if rows is None else rows
+    energies = g.diagonal()
+    total = energies.sum()
+    if not bool(total > 0):
+        return math.nan
+    lengths = energies[kept].sqrt().clamp_min(torch.finfo(torch.float64).tiny)
+    across = g[:, kept] / lengths
+    spectrum, basis = torch.linalg.eigh(across[kept] / lengths.unsqueeze(1))
+    alive = spectrum > RANK_TOLERANCE * spectrum[-1]
+    inside = (across @ (basis[:, alive] / spectrum[alive].sqrt())).square().sum(1)
+    # A kept row lies in the span by definition: its rounding is no error.
+    outside = (energies - inside).clamp_min(0.0).index_fill(0, kept, 0.0)
+    return float(outside.sum() / total)

@@ -1,0 +1,125 @@
+"""Sample files to tables: the SQL in this folder, plus resampling, in one DuckDB database."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from lofi import store
+from lofi.errors import UserError
+from lofi.stats import checks, intervals, points
+
+TABLES = ("cells", "spectra", "correlations", "flips", "categories", "runs")
+
+
+def aggregate(
+    files: Sequence[Path],
+    tables: Path,
+    database: Path,
+    *,
+    progress: Callable[[str], None] = lambda message: None,
+    memory_limit: str = "4GB",
+    threads: int | None = None,
+) -> None:
+    """Write `tables`/{cells,spectra,...}.parquet, and `database` with the same tables and a view `samples`.
+
+    Nothing at the targets changes before all of it is ready. The same files give the same bytes of Parquet.
+    """
+    if not files:
+        raise UserError("there are no sample files to aggregate; evaluate a model on a dataset first")
+    with ExitStack() as stack:
+        tables_scratch = stack.enter_context(_scratch(tables))
+        scratch = stack.enter_context(_scratch(database.parent))
+        con = stack.enter_context(duckdb.connect(scratch / database.name))
+        con.execute(f"SET memory_limit = '{memory_limit}'")
+        con.execute("SET parquet_metadata_cache = true")
+        con.execute(f"SET temp_directory = {_quoted(scratch / 'spill')}")
+        if threads:
+            con.execute(f"SET threads = {threads}")
+        _open_samples(con, files, tables)
+        _build(con, progress)
+        for name in TABLES:
+            target = _quoted(tables_scratch / f"{name}.parquet")
+            con.execute(f"COPY {name} TO {target} (FORMAT parquet, COMPRESSION zstd)")
+        con.close()
+        for name in TABLES:
+            _publish(tables_scratch / f"{name}.parquet", tables / f"{name}.parquet")
+        _publish(scratch / database.name, database)
+    progress(f"{len(TABLES)} tables in {tables}")
+
+
+def _build(con: duckdb.DuckDBPyConnection, progress: Callable[[str], None]) -> None:
+    """All tables, in the order in which they need each other."""
+    run_sql(con, "macros")
+    checks.check_schema(con)
+    progress("reading answers")
+    run_sql(con, "answers")
+    progress("checking that every cell holds the samples of its full cell")
+    checks.check(con)
+    progress("comparing answers")
+    run_sql(con, "outcomes")
+    con.register("intervals", intervals.resampled(con))
+    progress("comparing spectra")
+    run_sql(con, "spectra")
+    for name in ("cells", "categories", "flips", "runs"):
+        run_sql(con, name)
+    progress("correlating spectra with agreement")
+    run_sql(con, "points")
+    con.register("tests", points.tests(con))
+    run_sql(con, "correlations")
+
+
+def run_sql(con: duckdb.DuckDBPyConnection, name: str) -> duckdb.DuckDBPyConnection:
+    """Run one of the SQL files beside this module."""
+    return con.execute(Path(__file__).with_name(f"{name}.sql").read_text(encoding="utf-8"))
+
+
+def _open_samples(con: duckdb.DuckDBPyConnection, files: Sequence[Path], tables: Path) -> None:
+    """Make the view `samples` over exactly these files, and `stamps`: what each of them says of itself."""
+    paths = sorted({file.resolve() for file in files})
+    con.register("stamps", pa.Table.from_pylist([_stamp(path, tables.resolve().parent) for path in paths]))
+    con.execute("SET VARIABLE sample_files = (SELECT list(file ORDER BY file) FROM stamps)")
+    listed = ", ".join(map(_quoted, paths))
+    con.execute(
+        f"CREATE VIEW samples AS FROM read_parquet([{listed}], union_by_name = true,"
+        " hive_partitioning = false)"
+    )
+
+
+def _stamp(file: Path, results: Path) -> dict[str, str | None]:
+    """Say where a file is, from the results folder so that it can move as a whole, and what made it."""
+    try:
+        metadata = store.read_metadata(file)
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise UserError(f"{file} cannot be read ({error}); delete it and evaluate again") from error
+    return {
+        "file": str(file),
+        "path": os.path.relpath(file, results).replace(os.sep, "/"),
+        "key": metadata.get("key"),
+        "provenance": json.dumps(metadata, sort_keys=True),
+    }
+
+
+def _quoted(text: str | Path) -> str:
+    """Text or a path as a SQL literal."""
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """Open a folder beside the targets, so that a rename can publish what was made in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".aggregate.") as name:
+        yield Path(name)
+
+
+def _publish(made: Path, target: Path) -> None:
+    """Give a finished file its name."""
+    with open(made, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(made, target)

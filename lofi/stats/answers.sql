@@ -1,0 +1,50 @@
+-- Every sample's answer, read once from the files: what checks, rates and intervals are made of.
+
+CREATE TEMP TABLE grid AS
+SELECT
+    *,
+    max(cell_id) FILTER (method = 'full') OVER (PARTITION BY model, dataset) AS full_cell_id
+FROM (
+    SELECT
+        row_number() OVER (ORDER BY model, dataset, method, keep, seed)::INTEGER AS cell_id,
+        model, dataset, method, keep, seed,
+        mean(keep_ratio) AS keep_ratio,
+        count(*) AS n_rows
+    FROM samples
+    GROUP BY model, dataset, method, keep, seed
+);
+
+CREATE TEMP TABLE answers AS
+SELECT
+    cell_id, full_cell_id, sample_id,
+    coalesce(cluster_id, sample_id) AS cluster_id,
+    category,
+    hash(doc_hash) AS doc, scorer_version,
+    status = 'ok' AS ok,
+    -- Two unparsed answers are the same answer only if their texts are, but for case and outer space.
+    CASE
+        WHEN prediction_parsed IS NOT NULL THEN 'parsed ' || prediction_parsed
+        ELSE 'unparsed ' || lower(trim(coalesce(prediction, ''), e' \t\r\n\f\v'))
+    END AS answer,
+    prediction_parsed IS NULL AS unparsed,
+    correct, score, margin,
+    kl_full_to_this AS kl, js, tv,
+    n_visual_kept, n_visual_full, mean_visual_tokens,
+    answer_mass, top1_is_option,
+    t_vision_ms, t_select_ms, t_prefill_ms, t_decode_ms
+FROM samples JOIN grid USING (model, dataset, method, keep, seed);
+
+-- One row per sample of a cell, beside the same sample of its full cell.
+CREATE TEMP VIEW paired AS
+SELECT
+    this.* EXCLUDE (ok),
+    this.ok AND reference.ok AS ok,
+    this.answer = reference.answer AS agrees,
+    this.correct IS NOT NULL AND reference.correct IS NOT NULL AS graded,
+    reference.correct AS full_correct,
+    reference.doc AS full_doc,
+    reference.scorer_version AS full_scorer_version,
+    reference.cluster_id AS full_cluster_id
+FROM answers AS this
+JOIN (FROM answers WHERE cell_id = full_cell_id) AS reference
+    ON reference.cell_id = this.full_cell_id AND reference.sample_id = this.sample_id;

@@ -1,0 +1,78 @@
+-- One row per cell. Every rate is over the n samples that ran without error in this cell and in its full cell;
+-- A and B are the correctness of the full and of this answer (f and r).
+CREATE TABLE cells AS
+WITH
+counts AS (
+    SELECT cell_id, count_if(ok)::BIGINT AS n, count_if(NOT ok)::BIGINT AS n_errors
+    FROM outcomes
+    GROUP BY cell_id
+),
+rates AS (
+    SELECT
+        cell_id,
+        mean(correct) AS accuracy,             -- mean B
+        mean(full_correct) AS accuracy_full,   -- mean A, over the same samples
+        mean(score) AS score,                  -- mean soft score
+        mean(agrees) AS agreement,             -- mean 1[r = f]
+        mean(neg_flip) AS neg_flip,            -- mean 1[r != f, A = 1, B = 0]
+        mean(pos_flip) AS pos_flip,            -- mean 1[r != f, A = 0, B = 1]
+        mean(wrong_to_other) AS wrong_to_other,  -- mean 1[r != f, A = 0, B = 0]
+        mean(right_to_other) AS right_to_other,  -- mean 1[r != f, A = 1, B = 1]
+        occurrences(agrees) AS n_agree,
+        occurrences(neg_flip) AS n_neg_flip,
+        occurrences(pos_flip) AS n_pos_flip,
+        occurrences(wrong_to_other) AS n_wrong_to_other,
+        occurrences(right_to_other) AS n_right_to_other,
+        mean(kl) AS kl,                        -- mean sum P ln(P / Q), P full, Q this, over the whole vocabulary
+        mean(js) AS js,                        -- mean of (KL(P || M) + KL(Q || M)) / 2, M = (P + Q) / 2
+        mean(tv) AS tv,                        -- mean of sum |P - Q| / 2
+        mean(n_visual_kept) AS kept_tokens,    -- after the last prune
+        mean(n_visual_full) AS full_tokens,
+        mean(mean_visual_tokens) AS layer_mean_tokens,  -- the mean over LLM layers: the budget to compare at
+        mean(answer_mass) AS answer_mass,      -- probability on the options at the first answer position
+        mean(top1_is_option) AS top1_is_option,
+        mean(unparsed) AS unparsed,
+        mean(margin) AS margin,                -- best minus second
+        mean(t_vision_ms) AS t_vision_ms,
+        mean(t_select_ms) AS t_select_ms,
+        mean(t_prefill_ms) AS t_prefill_ms,
+        mean(t_decode_ms) AS t_decode_ms
+    FROM outcomes
+    WHERE ok
+    GROUP BY cell_id
+),
+floors AS (
+    SELECT
+        model, dataset,
+        agreement AS agreement_floor, kl AS kl_floor, js AS js_floor, tv AS tv_floor
+    FROM grid JOIN rates USING (cell_id)
+    WHERE method = 'floor'
+)
+SELECT
+    model, dataset, method, keep, keep_ratio, seed, n, n_errors,
+    accuracy, accuracy_low, accuracy_high, accuracy_full,
+    accuracy / nullif(accuracy_full, 0) AS relative_accuracy,
+    score,
+    agreement,
+    -- The full cell agrees with itself by definition: no sampling error.
+    CASE WHEN method = 'full' THEN agreement ELSE agreement_low END AS agreement_low,
+    CASE WHEN method = 'full' THEN agreement ELSE agreement_high END AS agreement_high,
+    agreement_floor,
+    agreement_floor - agreement AS divergence_excess,  -- (1 - agreement) - (1 - agreement_floor)
+    neg_flip,
+    CASE WHEN method = 'full' THEN neg_flip ELSE neg_flip_low END AS neg_flip_low,
+    CASE WHEN method = 'full' THEN neg_flip ELSE neg_flip_high END AS neg_flip_high,
+    pos_flip, wrong_to_other, right_to_other,
+    n_agree, n_neg_flip, n_pos_flip, n_wrong_to_other, n_right_to_other,
+    kl, js, tv, kl_floor, js_floor, tv_floor,
+    kept_tokens, full_tokens, layer_mean_tokens,
+    answer_mass, top1_is_option, unparsed, margin,
+    t_vision_ms, t_select_ms, t_prefill_ms, t_decode_ms,
+    wide_spectra.* EXCLUDE (model, dataset, method, keep, seed)
+FROM grid
+JOIN counts USING (cell_id)
+LEFT JOIN rates USING (cell_id)
+LEFT JOIN intervals USING (cell_id)
+LEFT JOIN floors USING (model, dataset)
+LEFT JOIN wide_spectra USING (model, dataset, method, keep, seed)
+ORDER BY model, dataset, method, keep, seed;

@@ -1,0 +1,104 @@
+"""SQL over the tables, for `lofi query`."""
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from lofi.errors import UserError, unknown
+
+FORMATS = ("table", "csv", "json")
+
+
+def query(sql: str, tables: Path, format: str = "table") -> str:
+    """Answer one SELECT over the tables (cells, spectra, ...) and `samples`, as text.
+
+    Nothing that it reads can be changed by it. `samples` are the sample files that the table `runs` lists.
+    """
+    if format not in FORMATS:
+        raise unknown("format", format, FORMATS)
+    with duckdb.connect() as con:
+        _open_tables(con, tables)
+        try:
+            statements = con.extract_statements(sql)
+            if len(statements) != 1 or statements[0].type not in READING:
+                raise UserError("a query is one statement that reads, such as: SELECT * FROM cells LIMIT 5")
+            if re.search(r"\bsamples\b", sql, re.IGNORECASE):
+                _open_samples(con, tables)
+            con.execute(statements[0])
+            names = [column[0] for column in con.description or []]
+            rows = con.fetchall()
+        except duckdb.Error as error:
+            raise UserError(_one_line(error)) from error
+    return {"table": as_table, "csv": as_csv, "json": as_json}[format](names, rows)
+
+
+READING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+
+
+def _open_tables(con: duckdb.DuckDBPyConnection, tables: Path) -> None:
+    """Make a view of each Parquet file in the folder."""
+    files = sorted(tables.glob("[!.]*.parquet"))
+    if not files:
+        raise UserError(f"there are no tables in {tables}; make them with: lofi aggregate")
+    for file in files:
+        try:
+            con.read_parquet(str(file)).create_view(file.stem)
+        except duckdb.Error as error:
+            raise UserError(f"{file} cannot be read; make the tables again with: lofi aggregate") from error
+
+
+def _open_samples(con: duckdb.DuckDBPyConnection, tables: Path) -> None:
+    """Make the view `samples` over the files that `runs` lists, whose paths start beside the tables."""
+    results = tables.resolve().parent
+    files = [str(results / path) for (path,) in con.execute("SELECT path FROM runs").fetchall()]
+    if missing := [file for file in files if not Path(file).exists()]:
+        raise UserError(f"{len(missing)} sample files are gone ({missing[0]}, ...); aggregate what is there")
+    con.read_parquet(files, union_by_name=True, hive_partitioning=False).create_view("samples")
+
+
+def _one_line(error: duckdb.Error) -> str:
+    """Take a DuckDB error without its drawing of the place."""
+    lines = [line.strip() for line in str(error).split("\n\nLINE ")[0].splitlines()]
+    return " ".join(line for line in lines if line)
+
+
+def as_table(names: list[str], rows: list[tuple[Any, ...]]) -> str:
+    """Align columns: numbers to the right, six digits."""
+    texts = [[_text(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(names, *texts, strict=True)]
+    right = [any(isinstance(row[at], int | float) for row in rows) for at in range(len(names))]
+    lines = [
+        "  ".join(
+            text.rjust(width) if at_right else text.ljust(width)
+            for text, width, at_right in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in [names, ["-" * width for width in widths], *texts]
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def as_csv(names: list[str], rows: list[tuple[Any, ...]]) -> str:
+    """Separate by commas, with all digits; NULL is empty."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([names, *rows])
+    return text.getvalue()
+
+
+def as_json(names: list[str], rows: list[tuple[Any, ...]]) -> str:
+    """Write a list of objects, one a line."""
+    lines = [json.dumps(dict(zip(names, row, strict=True)), default=str, ensure_ascii=False) for row in rows]
+    return "[" + ",\n ".join(lines) + "]\n"
+
+
+def _text(value: object) -> str:
+    """One value in a table: a line break or tab inside it becomes a visible escape."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value).replace("\n", "\\n").replace("\t", "\\t")

@@ -1,0 +1,172 @@
+"""The one frozen Parquet schema of samples, atomic writing, and reading that trusts nothing."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SCHEMA_VERSION = 1
+METADATA_KEY = b"lofi"
+
+_name = pa.dictionary(pa.int32(), pa.string())
+
+# One spectrum: the tokens of one set, at one site, raw or centred by the full run's mean.
+SPECTRUM = pa.struct(
+    [
+        ("site", pa.string()),  # projector, llm_0, llm_1_4, llm_1_2, llm_3_4, llm_last
+        ("tokens", pa.string()),  # visual, text
+        ("centred", pa.bool_()),
+        ("n", pa.int32()),
+        ("ipr", pa.float32()),
+        ("ipr_u", pa.float32()),
+        ("ipr_l1", pa.float32()),
+        ("entropy", pa.float32()),
+        ("entropy_norm", pa.float32()),
+        ("erank_energy", pa.float32()),
+        ("erank_rv", pa.float32()),
+        ("stable_rank", pa.float32()),
+        ("top1_energy", pa.float32()),
+        ("k90", pa.float32()),
+        ("k95", pa.float32()),
+        ("k99", pa.float32()),
+        ("max_row_share", pa.float32()),
+    ]
+)
+STATISTICS = tuple(field.name for field in SPECTRUM)[4:]
+
+SAMPLES = pa.schema(
+    [
+        ("schema_version", pa.int16()),
+        ("run_id", _name),
+        ("model", _name),
+        ("model_revision", _name),
+        ("dataset", _name),
+        ("split", _name),
+        ("dataset_revision", _name),
+        ("method", _name),
+        ("method_params_hash", _name),
+        ("keep", _name),  # as in the path
+        ("keep_ratio", pa.float64()),  # requested share of the visual tokens
+        ("seed", pa.int32()),
+        ("sample_id", pa.string()),
+        ("group_id", pa.string()),
+        ("cluster_id", pa.string()),
+        ("image_hash", pa.string()),
+        ("doc_hash", pa.string()),
+        ("prompt_hash", pa.string()),
+        ("category", _name),
+        ("l2_category", _name),
+        ("task_type", _name),  # mcq, yesno, open
+        # what was asked for and what was kept
+        ("positions", _name),  # reindexed, kept
+        ("n_visual_full", pa.int32()),
+        ("n_visual_kept", pa.int32()),
+        ("n_kept_per_layer", pa.list_(pa.uint16())),  # visual tokens at each LLM layer's input
+        ("mean_visual_tokens", pa.float32()),  # their mean over layers
+        ("kept_indices", pa.list_(pa.uint16())),  # ascending; null where the method merges
+        ("n_text_tokens", pa.int32()),
+        ("trace", pa.map_(pa.string(), pa.float64())),  # what the reducer reports: rank, kept mass, ...
+        # the answer
+        ("scoring_mode", _name),  # letters, yesno, generate
+        ("scorer", _name),
+        ("scorer_version", pa.int16()),
+        ("prediction", pa.string()),
+        ("prediction_parsed", pa.string()),  # null = unparsed
+        ("parse_status", _name),  # ok, unparsed, ambiguous, not_option
+        ("score", pa.float32()),
+        ("correct", pa.bool_()),
+        ("n_generated", pa.int32()),
+        ("finish_reason", _name),  # stop, length; null where nothing is generated
+        ("gen_token_ids", pa.list_(pa.int32())),
+        ("gen_logprobs", pa.list_(pa.float32())),
+        # the first answer position
+        ("option_labels", pa.list_(pa.string())),
+        ("option_token_ids", pa.list_(pa.int32())),  # the better of the bare and the space-prefixed token
+        ("option_logprobs", pa.list_(pa.float32())),  # full-vocabulary log-softmax
+        ("answer_mass", pa.float32()),
+        ("top1_token_id", pa.int32()),
+        ("top1_text", pa.string()),  # what an unrestricted first token says: the other answer channel
+        ("top1_is_option", pa.bool_()),
+        ("topk_token_ids", pa.list_(pa.int32())),
+        ("topk_logprobs", pa.list_(pa.float32())),
+        ("ref_topk_logprobs", pa.list_(pa.float32())),  # at the full model's top tokens
+        ("logsumexp", pa.float32()),
+        ("entropy", pa.float32()),
+        ("margin", pa.float32()),  # best minus second, over options where there are any, else over tokens
+        # against the full model, exact over the whole vocabulary
+        ("kl_full_to_this", pa.float64()),
+        ("kl_this_to_full", pa.float64()),
+        ("js", pa.float64()),
+        ("tv", pa.float64()),
+        ("spectra", pa.list_(SPECTRUM)),
+        # how it ran
+        ("t_vision_ms", pa.float32()),
+        ("t_select_ms", pa.float32()),
+        ("t_prefill_ms", pa.float32()),
+        ("t_decode_ms", pa.float32()),
+        ("dtype", _name),
+        ("attn_impl", _name),
+        ("device", _name),
+        ("batch_size", pa.int16()),
+        ("status", _name),  # ok, error
+        ("error", pa.string()),
+    ]
+)
+
+
+def samples_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """Rows under the frozen schema, sorted by sample_id. A column that the schema lacks is an error."""
+    rows = list(rows)
+    known = set(SAMPLES.names)
+    for row in rows:
+        if extra := row.keys() - known:
+            raise ValueError(f"columns outside the schema: {', '.join(sorted(extra))}")
+    ordered = sorted(rows, key=lambda row: str(row["sample_id"]))
+    return pa.Table.from_pylist(ordered, schema=SAMPLES)
+
+
+def write_table(table: pa.Table, path: Path, metadata: Mapping[str, Any]) -> None:
+    """Write `table` so that `path` either holds all of it or is untouched: temporary name, sync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stamped = table.replace_schema_metadata(
+        {**(table.schema.metadata or {}), METADATA_KEY: json.dumps(dict(metadata), sort_keys=True).encode()}
+    )
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        pq.write_table(stamped, temporary, compression="zstd", row_group_size=8192)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """What `write_table` stamped on the file; empty where there is no such stamp."""
+    stamp = (pq.read_schema(path).metadata or {}).get(METADATA_KEY)
+    return dict(json.loads(stamp)) if stamp else {}
+
+
+def read_if_valid(path: Path, key: str, n_rows: int) -> pa.Table | None:
+    """The table, or None where the file is missing, unreadable, short, or of another key."""
+    try:
+        if read_metadata(path).get("key") != key:
+            return None
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException, ValueError):
+        return None
+    return table if table.num_rows == n_rows else None
+
+
+def concat(tables: Sequence[pa.Table]) -> pa.Table:
+    """Parts of one cell as one table, sorted by sample_id."""
+    table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+    return table.sort_by("sample_id")

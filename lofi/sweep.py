@@ -1,0 +1,174 @@
+"""The typed sweep: models, datasets, methods and keeps, expanded to cells and packed into jobs."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Any, Protocol, TypeVar
+
+from lofi.cell import FLOOR, FULL, KEEP_ALL, Cell
+from lofi.errors import UserError, unknown
+from lofi.methods.registry import check_params, get_reducer
+
+AXES = ("method", "keep", "seed")  # of a cell, apart from model and dataset: what `pack` may name
+ALWAYS_PACK = "use pack: [] or pack: [method, keep, seed], which work with every sweep"
+
+Value = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One model: where it comes from and how it runs."""
+
+    name: str
+    source: str
+    revision: str | None = None
+    dtype: str = "float32"
+    device: str = "auto"
+    attention: str = "sdpa"
+    batch_images: int = 32
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """One dataset: its card's name, how much of it, and how its questions are worded."""
+
+    name: str
+    limit: int = 0
+    prompt_style: str = "lmms_eval"
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """One method: a reducer with all its parameters (defaults filled in, sorted by name) and seeds."""
+
+    name: str
+    reducer: str
+    params: tuple[tuple[str, Value], ...]
+    seeds: tuple[int, ...] = (0,)
+
+
+def draws(reducer: str, params: Mapping[str, Value]) -> bool:
+    """Whether a reducer with these parameters draws random numbers, so that seeds are an axis."""
+    return get_reducer(reducer).random or params.get("score") == "sampled"
+
+
+REFERENCES = tuple(MethodSpec(name, FULL, tuple(sorted(check_params(FULL, {}).items()))) for name in (FULL, FLOOR))
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+Spec = TypeVar("Spec", bound=_Named)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Models x datasets x methods x keeps, as `lofi.config` has checked them."""
+
+    models: tuple[ModelSpec, ...]
+    datasets: tuple[DatasetSpec, ...]
+    methods: tuple[MethodSpec, ...]
+    keeps: tuple[str, ...]  # texts of `keep_text`
+    shards: int = 1
+    pack: tuple[str, ...] = AXES
+
+    def model(self, name: str) -> ModelSpec:
+        """The model of that name."""
+        return _find("model", name, self.models)
+
+    def dataset(self, name: str) -> DatasetSpec:
+        """The dataset of that name."""
+        return _find("dataset", name, self.datasets)
+
+    def method(self, name: str) -> MethodSpec:
+        """The method of that name; `full` and `floor` are always there."""
+        return _find("method", name, (*self.methods, *REFERENCES))
+
+    def cells(self) -> tuple[Cell, ...]:
+        """Every cell: the references first, then the reduced ones."""
+        return self.reference_cells() + self.reduced_cells()
+
+    def reference_cells(self) -> tuple[Cell, ...]:
+        """`full` and `floor` of every model and dataset."""
+        return tuple(
+            Cell(model.name, dataset.name, method, KEEP_ALL)
+            for model, dataset, method in product(self.models, self.datasets, (FULL, FLOOR))
+        )
+
+    def reduced_cells(self) -> tuple[Cell, ...]:
+        """Every method at every keep and seed, for every model and dataset."""
+        return tuple(
+            Cell(model.name, dataset.name, method, keep, seed)
+            for model, dataset in product(self.models, self.datasets)
+            for method, keep, seed in self._treatments()
+        )
+
+    def packed(self) -> tuple[dict[str, str | int], ...]:
+        """The values of the packed axes, one dict for each cell of a job; all jobs have the same."""
+        groups: dict[tuple[Any, ...], list[tuple[Any, ...]]] = defaultdict(list)
+        for treatment in self._treatments():
+            values = dict(zip(AXES, treatment, strict=True))
+            group = tuple((axis, values[axis]) for axis in AXES if axis not in self.pack)
+            groups[group].append(tuple((axis, values[axis]) for axis in AXES if axis in self.pack))
+        (first, cells), *others = groups.items()
+        for other, theirs in others:
+            if theirs != cells:
+                raise _uneven(self.pack, first, cells, other, theirs)
+        return tuple(dict(cell) for cell in cells)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A config that says all of this sweep; `lofi.config.from_dict` turns it into an equal sweep."""
+        return {
+            "models": dict(map(_entry, self.models)),
+            "datasets": dict(map(_entry, self.datasets)),
+            "methods": {
+                method.name: {
+                    "reducer": method.reducer,
+                    **({"seeds": list(method.seeds)} if draws(method.reducer, dict(method.params)) else {}),
+                    **dict(method.params),
+                }
+                for method in self.methods
+            },
+            "keeps": [float(keep) if "." in keep else int(keep) for keep in self.keeps],
+            "shards": self.shards,
+            "pack": list(self.pack),
+        }
+
+    def to_json(self) -> str:
+        """`to_dict` in one line, in the order of the config: tables list methods in that order."""
+        return json.dumps(self.to_dict(), allow_nan=False, separators=(",", ":"))
+
+    def _treatments(self) -> Iterator[tuple[str, str, int]]:
+        for method, keep in product(self.methods, self.keeps):
+            for seed in method.seeds:
+                yield method.name, keep, seed
+
+
+def _find(kind: str, name: str, specs: tuple[Spec, ...]) -> Spec:
+    for spec in specs:
+        if spec.name == name:
+            return spec
+    raise unknown(kind, name, (spec.name for spec in specs))
+
+
+def _entry(spec: ModelSpec | DatasetSpec) -> tuple[str, dict[str, Any]]:
+    values = asdict(spec)
+    return values.pop("name"), values
+
+
+def _uneven(pack: tuple[str, ...], first: Any, cells: list[Any], other: Any, theirs: list[Any]) -> UserError:
+    def named(values: tuple[tuple[str, object], ...]) -> str:
+        return ", ".join(f"{axis} {value}" for axis, value in values)
+
+    larger, smaller = sorted([(first, cells), (other, theirs)], key=lambda group: -len(group[1]))
+    missing = next(cell for cell in larger[1] if cell not in smaller[1])
+    return UserError(
+        f"pack [{', '.join(pack)}] does not fit this sweep: every job must hold the same cells, "
+        f"but the job of {named(larger[0])} has {named(missing)} and the job of {named(smaller[0])} has not; "
+        f"{ALWAYS_PACK}"
+    )

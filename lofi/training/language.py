@@ -1,0 +1,159 @@
+"""Stage 2: projector and language model learn to read the frozen encoder's features.
+
+A bare question loss stays at chance on everything that has to look something up. Three further losses cut each
+look-up into single hops, and are dropped after training:
+
+- alignment: a projected digit patch must score its digit and colour words under the model's own embedding;
+- words: after two layers a digit word in the prompt must know its colour in the picture (or that it is absent),
+  and a colour word its digits;
+- options: after four layers the word of an option must know whether it is the right one.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import LlavaForConditionalGeneration
+
+from lofi.data.digits.questions import DIGITS
+from lofi.data.digits.scenes import COLOUR_NAMES, Scene
+from lofi.models.packing import Packed, pack
+from lofi.training.packs import (
+    IGNORE,
+    LETTER_WIDTH,
+    OPEN_WIDTH,
+    Pack,
+    build_pack,
+    letter_question,
+    open_question,
+    prefix_ids,
+    token_ids,
+)
+
+ALIGN_SCALE = 10.0
+WORD_LAYER, OPTION_LAYER = 2, 4
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What is asked: shares of open and of lettered skills, and how often a step asks lettered questions."""
+
+    open: dict[str, float]
+    letters: dict[str, float]
+    letter_share: float
+
+
+class Reader(nn.Module):
+    """Projector, language model and the heads that teach it; shares its modules with the LLaVA model."""
+
+    def __init__(self, model: LlavaForConditionalGeneration) -> None:
+        super().__init__()
+        width = model.config.text_config.hidden_size
+        ids = token_ids()
+        self.projector = model.model.multi_modal_projector
+        self.language = model.model.language_model
+        self.head = model.lm_head
+        self.word_norm, self.option_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.digit_word = nn.Linear(width, 1 + len(COLOUR_NAMES))
+        self.colour_word = nn.Linear(width, len(DIGITS))
+        self.option = nn.Linear(width, 1)
+        self.register_buffer("prefix", prefix_ids(model.config.image_seq_length), persistent=False)
+        self.image_id = ids["<image>"]
+        self.register_buffer("digit_ids", torch.tensor([ids[d] for d in DIGITS]), persistent=False)
+        self.register_buffer("colour_ids", torch.tensor([ids[c] for c in COLOUR_NAMES]), persistent=False)
+
+    def forward(self, features: Tensor, batch: Pack) -> tuple[tuple[Tensor, ...], Packed, Tensor]:
+        """features (b, n, vision width). Returns all hidden states (b, s, d), the layout and the projected tokens."""
+        rows, questions, width = batch.ids.shape
+        projected = self.projector(features)  # (b, n, d)
+        prefix = self.prefix.expand(rows, -1)
+        embeds = self.language.embed_tokens(torch.cat([prefix, batch.ids.flatten(1)], dim=1))
+        first = int((self.prefix == self.image_id).nonzero()[0])
+        n = projected.shape[1]
+        embeds = torch.cat([embeds[:, :first], projected.to(embeds.dtype), embeds[:, first + n :]], dim=1)
+        positions = torch.arange(len(self.prefix), device=embeds.device).expand(rows, -1)
+        layout = pack(positions, batch.lengths, width)
+        states = self.language(
+            inputs_embeds=embeds,
+            attention_mask=layout.mask,
+            position_ids=layout.positions,
+            use_cache=False,
+            output_hidden_states=True,
+        ).hidden_states
+        return states, layout, projected
+
+
+def reader_loss(reader: Reader, features: Tensor, batch: Pack, digits: Tensor, colours: Tensor) -> dict[str, Tensor]:
+    """The losses of one batch by name; digits and colours (b, n) are the patch labels."""
+    states, _, projected = reader(features, batch)
+    shape = batch.ids.shape
+    final, early, late = (
+        states[layer][:, len(reader.prefix) :].unflatten(1, shape[1:]) for layer in (-1, WORD_LAYER, OPTION_LAYER)
+    )
+    wanted = batch.weights[..., 1:] > 0
+    logits = reader.head(final[..., :-1, :][wanted])
+    weight = batch.weights[..., 1:][wanted]
+    answers = F.cross_entropy(logits, batch.ids[..., 1:][wanted], reduction="none")
+    losses = {
+        "answer": (answers * weight).sum() / weight.sum(),
+        "align": _alignment_loss(reader, projected, digits, colours),
+        "words": _word_loss(reader, early, batch),
+    }
+    if (batch.options >= 0).any():
+        chosen = batch.options != IGNORE
+        score = reader.option(reader.option_norm(late[chosen])).squeeze(-1)
+        losses["options"] = F.binary_cross_entropy_with_logits(score, batch.options[chosen].float())
+    return losses
+
+
+def _alignment_loss(reader: Reader, projected: Tensor, digits: Tensor, colours: Tensor) -> Tensor:
+    """Digit patches against the words' own embeddings, by cosine; background against neither."""
+    table = F.normalize(reader.language.embed_tokens.weight, dim=-1)
+    tokens = ALIGN_SCALE * F.normalize(projected, dim=-1)
+    filled = digits > 0
+    digit_scores = tokens @ table[reader.digit_ids].T
+    colour_scores = tokens @ table[reader.colour_ids].T
+    background = torch.cat([digit_scores, colour_scores], dim=-1)[~filled]
+    return (
+        F.cross_entropy(digit_scores[filled], digits[filled] - 1)
+        + F.cross_entropy(colour_scores[filled], colours[filled] - 1)
+        + 0.02 * background.square().mean()
+    )
+
+
+def _word_loss(reader: Reader, early: Tensor, batch: Pack) -> Tensor:
+    """Digit words must know their colour, colour words their digits."""
+    is_digit = (batch.ids[..., None] == reader.digit_ids) & batch.words[..., None]  # (b, q, w, 10)
+    is_colour = (batch.ids[..., None] == reader.colour_ids) & batch.words[..., None]
+    row, _, _, digit = is_digit.nonzero(as_tuple=True)
+    found = reader.digit_word(reader.word_norm(early[is_digit.any(-1)]))
+    loss = F.cross_entropy(found, batch.digit_colours[row, digit])
+    row, _, _, colour = is_colour.nonzero(as_tuple=True)
+    if len(row):
+        held = (batch.digit_colours[row] == (colour + 1)[:, None]).float()  # (words, 10)
+        read = reader.colour_word(reader.word_norm(early[is_colour.any(-1)]))
+        loss = loss + 2.0 * F.binary_cross_entropy_with_logits(read, held)
+    return loss
+
+
+def mixed_pack(scenes: list[Scene], mix: Mix, rng: np.random.Generator, *, open_count: int, letter_count: int) -> Pack:
+    """A random pack: all open or all lettered, so that no short question pays for the width of a long one."""
+    lettered = rng.random() < mix.letter_share
+    shares = mix.letters if lettered else mix.open
+    ask = letter_question if lettered else open_question
+    number = letter_count if lettered else open_count
+    odds = np.array(list(shares.values())) / sum(shares.values())
+    questions = [[ask(str(s), scene, rng) for s in rng.choice(list(shares), number, p=odds)] for scene in scenes]
+    return build_pack(scenes, questions, LETTER_WIDTH if lettered else OPEN_WIDTH)
+
+
+@torch.no_grad()
+def right_answers(reader: Reader, features: Tensor, batch: Pack) -> Tensor:
+    """Whether the first answer token is the most likely one: (b, q) bool."""
+    states, _, _ = reader(features, batch)
+    final = states[-1][:, len(reader.prefix) :].unflatten(1, batch.ids.shape[1:])
+    at = batch.answer_at[..., None]
+    before = final.gather(2, (at - 1)[..., None].expand(-1, -1, -1, final.shape[-1])).squeeze(2)
+    return reader.head(before).argmax(-1) == batch.ids.gather(2, at).squeeze(2)

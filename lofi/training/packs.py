@@ -1,0 +1,137 @@
+"""Batches for the language model: many questions about each scene, packed behind its picture."""
+
+from dataclasses import dataclass
+from functools import cache, lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lofi.data.digits.questions import (
+    DIGITS,
+    LETTERS,
+    Question,
+    absent,
+    caption,
+    colour_of,
+    count,
+    existence,
+    lettered,
+    lettered_question,
+    reading,
+    unique_colours,
+)
+from lofi.data.digits.scenes import COLOUR_NAMES, Scene
+from lofi.training.model import CAPTION_PROMPT, build_tokenizer
+
+OPEN_WIDTH, LETTER_WIDTH = 23, 42
+IGNORE = -100
+CAPTION_WEIGHT, END_WEIGHT = 0.3, 0.2
+
+
+@dataclass(frozen=True)
+class Pack:
+    """q questions about each of b scenes, w columns each, right padded with 0."""
+
+    ids: Tensor  # (b, q, w) long: prompt, answer, </s>
+    lengths: Tensor  # (b, q) long
+    weights: Tensor  # (b, q, w) float: weight of the loss on *predicting* this column's token
+    words: Tensor  # (b, q, w) bool: prompt columns, where digit and colour words are looked up in the picture
+    options: Tensor  # (b, q, w) long: 1 right option, 0 wrong option, IGNORE elsewhere
+    answer_at: Tensor  # (b, q) long: column of the first answer token
+    skills: list[list[str]]
+    digit_colours: Tensor  # (b, 10) long: 0 absent, else colour + 1
+
+    def to(self, device: torch.device) -> "Pack":
+        """The same pack with its tensors on a device."""
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return Pack(**{**vars(self), **moved})
+
+
+@cache
+def token_ids() -> dict[str, int]:
+    """Token to id."""
+    return dict(build_tokenizer().get_vocab())
+
+
+@lru_cache(maxsize=200_000)
+def _encode(text: str) -> tuple[int, ...]:
+    return tuple(_tokenizer()(text, add_special_tokens=False)["input_ids"])
+
+
+@cache
+def _tokenizer():  # type: ignore[no-untyped-def]
+    return build_tokenizer()
+
+
+def prefix_ids(visual_tokens: int) -> Tensor:
+    """What stands before every question, `<s>USER: <image>` and a newline: (p,) long."""
+    ids = token_ids()
+    return torch.tensor([ids["<s>"], ids["USER"], ids[":"], *[ids["<image>"]] * visual_tokens, ids["\n"]])
+
+
+def open_question(skill: str, scene: Scene, rng: np.random.Generator) -> Question:
+    """A question with a single-word answer, or a caption."""
+    if skill == "existence":
+        present = rng.random() < 0.5
+        return existence(int(rng.choice(scene.digits if present else absent(scene))), scene)
+    if skill == "reading" and unique_colours(scene):
+        return reading(str(rng.choice(unique_colours(scene))), scene)
+    if skill in ("color", "reading"):
+        return colour_of(int(rng.choice(scene.digits)), scene)
+    if skill == "count":
+        return count(scene)
+    return Question(CAPTION_PROMPT, caption(scene), "caption")
+
+
+def letter_question(skill: str, scene: Scene, rng: np.random.Generator) -> Question:
+    """A lettered question; `lookup` needs no picture: find the word among the options."""
+    if skill == "lookup":
+        pool = COLOUR_NAMES if rng.random() < 0.4 else DIGITS
+        words = [str(word) for word in rng.choice(pool, 4, replace=False)]
+        return lettered(Question(words[0], words[0], skill), words[1:], rng)
+    if skill == "reading" and not unique_colours(scene):
+        skill = "color"
+    return lettered_question(skill, scene, rng)
+
+
+def build_pack(scenes: list[Scene], questions: list[list[Question]], width: int) -> Pack:
+    """Tokenise and lay out the questions of each scene."""
+    shape = (len(scenes), len(questions[0]), width)
+    ids, weights = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
+    words, options = np.zeros(shape, bool), np.full(shape, IGNORE, np.int64)
+    lengths, answer_at = np.zeros(shape[:2], np.int64), np.zeros(shape[:2], np.int64)
+    end = token_ids()["</s>"]
+    for row, asked in enumerate(questions):
+        for column, question in enumerate(asked):
+            place = (row, column)
+            text, answer = _spoken(question)
+            prompt, reply = _encode(text + " ASSISTANT:"), _encode(answer)
+            size = len(prompt) + len(reply) + 1
+            ids[place][:size] = (*prompt, *reply, end)
+            lengths[place], answer_at[place] = size, len(prompt)
+            words[place][: len(prompt)] = True
+            weights[place][len(prompt) : size - 1] = CAPTION_WEIGHT if question.skill == "caption" else 1.0
+            weights[place][size - 1] = END_WEIGHT
+            if question.choices:
+                first = len(_encode(question.text))
+                for number in range(len(question.choices)):  # each option is newline, letter, stop, word
+                    options[place][first + 4 * number + 3] = LETTERS[number] == question.answer
+    tensors = [torch.from_numpy(a) for a in (ids, lengths, weights, words, options, answer_at)]
+    skills = [[question.skill for question in asked] for asked in questions]
+    return Pack(*tensors, skills=skills, digit_colours=torch.tensor([_digit_colours(scene) for scene in scenes]))
+
+
+def _spoken(question: Question) -> tuple[str, str]:
+    """Prompt and answer as the model says them: a capital for Yes and No, no suffix for captions."""
+    if question.skill == "caption":
+        return question.text, question.answer
+    answer = question.answer.capitalize() if question.skill == "existence" else question.answer
+    return question.prompt, answer
+
+
+def _digit_colours(scene: Scene) -> list[int]:
+    table = [0] * 10
+    for placed in scene.placed:
+        table[placed.digit] = COLOUR_NAMES.index(placed.colour) + 1
+    return table

@@ -1,0 +1,52 @@
+"""What tests share: small real models and datasets, built once per test process."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+def require(program: str, fix: str) -> None:
+    """Skip where an outside program is missing, but fail where LOFI_REQUIRE names it, as CI does."""
+    if shutil.which(program):
+        return
+    if program in os.environ.get("LOFI_REQUIRE", "").split():
+        pytest.fail(f"{program} is missing and LOFI_REQUIRE asks for it: {fix}")
+    pytest.skip(f"{program} is missing: {fix}")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained LLaVA with five decoder layers, in the format of the hub."""
+    import torch
+
+    from lofi.training.model import build_config, build_model, build_processor
+
+    folder = tmp_path_factory.mktemp("tiny-llava")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        build_model(build_config(width=32, layers=5, vision_width=32, vision_layers=3)).save_pretrained(folder)
+    build_processor().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The three built-in datasets, small, in the format of the hub."""
+    from lofi.data.digits.folder import write_folder
+
+    root = tmp_path_factory.mktemp("digits")
+    for name in ("digits-pope", "digits-sqa", "digits-vqa"):
+        write_folder(name, root / name, n_images=8, seed=3)
+    return root

@@ -1,0 +1,189 @@
+"""Made-up sweeps in the store's format: no model, but the shape, gaps and oddities of real samples."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lofi import store
+from lofi.cell import FLOOR, FULL, KEEP_ALL, Cell, kept_count
+
+Row = dict[str, Any]
+Sweep = dict[Cell, list[Row]]
+
+ANSWERS = {
+    "yesno": ["yes", "no"],
+    "letters": ["A", "B", "C", "D"],
+    "open": ["seven", "three", "two dogs", "left"],
+}
+DATASETS = {"scenes-yesno": "yesno", "scenes-letters": "letters", "scenes-open": "open"}
+METHODS = {"random": (0, 1), "lofi": (0,), "fastv": (0,)}
+HARM = {FULL: 0.0, FLOOR: 0.02, "random": 0.5, "lofi": 0.3, "fastv": 0.4}
+N_VISUAL = 144
+N_LAYERS = 8
+
+
+def make_sweep(
+    *,
+    models: Sequence[str] = ("tiny-a", "tiny-b"),
+    datasets: Sequence[str] = tuple(DATASETS),
+    methods: Mapping[str, Sequence[int]] = METHODS,
+    keeps: Sequence[str] = ("0.5000", "0.2500", "16"),
+    images: int = 8,
+    questions: int = 3,
+    seed: int = 0,
+) -> Sweep:
+    """Rows of every cell: some samples fail, some answers cannot be parsed, some spectra are undefined."""
+    sweep: Sweep = {}
+    for model in models:
+        for dataset in datasets:
+            cells = [Cell(model, dataset, method, KEEP_ALL) for method in (FULL, FLOOR)]
+            cells += [
+                Cell(model, dataset, method, keep, number)
+                for method, numbers in methods.items()
+                for keep in keeps
+                for number in numbers
+            ]
+            for cell in cells:
+                sweep[cell] = [
+                    _row(cell, image, question, seed)
+                    for image in range(images)
+                    for question in range(questions)
+                ]
+    return sweep
+
+
+def write_sweep(sweep: Sweep, results: Path, *, shards: int = 2) -> list[Path]:
+    """Write every cell as the store does, in shards; returns the files."""
+    files = []
+    for cell, rows in sweep.items():
+        for shard in range(shards):
+            path = results / cell.path(shard)
+            metadata = {"key": f"key of {cell}, shard {shard}", "model": cell.model, "lofi": "0.0"}
+            store.write_table(store.samples_table(rows[shard::shards]), path, metadata)
+            files.append(path)
+    return files
+
+
+def _row(cell: Cell, image: int, question: int, seed: int) -> Row:
+    kind = DATASETS[cell.dataset]
+    identity = [seed, *cell.dataset.encode(), image, question]
+    of_question = np.random.default_rng(identity)
+    of_model = np.random.default_rng([*identity, *cell.model.encode()])
+    of_cell = np.random.default_rng([*identity, *str(cell).encode()])
+    options = ANSWERS[kind]
+    truth = options[of_question.integers(len(options))]
+    kept = kept_count(cell.keep, N_VISUAL)
+    # The full model's answer, which this cell keeps unless its treatment changes it.
+    margin = float(of_model.gamma(2.0))
+    answer = truth if of_model.random() < 0.7 else options[of_model.integers(len(options))]
+    parsed: str | None = answer if of_model.random() > 0.08 else None
+    prediction = f" {answer}." if parsed else "I cannot  tell"
+    harm = HARM[cell.method] * (1 - kept / N_VISUAL + (cell.method == FLOOR)) / (0.5 + margin / 2)
+    if of_cell.random() < harm:
+        answer = options[of_cell.integers(len(options))]
+        parsed = answer if of_cell.random() > 0.2 else None
+        prediction = answer if parsed else ["Hm?", "I cannot  tell"][of_cell.integers(2)]
+    elif parsed is None and cell.method != FULL:
+        prediction = "\ti cannot  TELL\n"  # the same answer, but for case and outer space
+    score = _score(kind, parsed, truth)
+    failed = of_cell.random() < 0.03
+    return {
+        **_identity(cell, image, question),
+        "task_type": {"yesno": "yesno", "letters": "mcq", "open": "open"}[kind],
+        "keep_ratio": kept / N_VISUAL,
+        "n_visual_full": N_VISUAL,
+        "n_visual_kept": kept,
+        "n_kept_per_layer": [kept] * N_LAYERS,
+        "mean_visual_tokens": float(kept),
+        "kept_indices": sorted(of_cell.choice(N_VISUAL, kept, replace=False).tolist()),
+        **({"status": "error", "error": "RuntimeError: out of memory"} if failed else {"status": "ok"}),
+        **({} if failed else _answer(kind, prediction, parsed, score, margin, of_cell)),
+        **({} if failed else _divergence(cell, harm, of_cell)),
+        "spectra": None if failed else _spectra(cell, kept, of_model, of_cell),
+    }
+
+
+def _identity(cell: Cell, image: int, question: int) -> Row:
+    sample = f"{cell.dataset}-{image:03d}-{question}"
+    return {
+        "schema_version": store.SCHEMA_VERSION,
+        "run_id": "synthetic",
+        "model": cell.model,
+        "model_revision": "r1",
+        "dataset": cell.dataset,
+        "split": "test",
+        "dataset_revision": "d1",
+        "method": cell.method,
+        "keep": cell.keep,
+        "seed": cell.seed,
+        "sample_id": sample,
+        "group_id": f"{cell.dataset}-{image:03d}",
+        "cluster_id": f"image-{image:03d}",
+        "image_hash": f"{image:016x}",
+        "doc_hash": f"doc of {sample}",
+        "prompt_hash": f"prompt of {sample}",
+        "category": ["count", "position", "exists"][question % 3],
+        "positions": "reindexed",
+    }
+
+
+def _answer(kind: str, prediction: str, parsed: str | None, score: float, margin: float, rng: Any) -> Row:
+    options = ANSWERS[kind] if kind != "open" else []
+    return {
+        "scoring_mode": {"yesno": "yesno", "letters": "letters", "open": "generate"}[kind],
+        "scorer": kind,
+        "scorer_version": 1,
+        "prediction": prediction,
+        "prediction_parsed": parsed,
+        "parse_status": "ok" if parsed else "unparsed",
+        "score": score,
+        "correct": score >= 0.5,
+        "option_labels": options,
+        "option_logprobs": np.log(rng.dirichlet(np.ones(len(options)))).tolist() if options else [],
+        "answer_mass": float(rng.uniform(0.5, 1)) if options else None,
+        "top1_is_option": bool(rng.random() < 0.9) if options else None,
+        "margin": margin + float(rng.normal(0, 0.1)),
+        "entropy": float(rng.gamma(1.0)),
+        "t_vision_ms": float(rng.gamma(4.0)),
+        "t_select_ms": float(rng.gamma(1.0)),
+        "t_prefill_ms": float(rng.gamma(9.0)),
+        "t_decode_ms": float(rng.gamma(3.0)) if kind == "open" else None,
+        "dtype": "float32",
+        "device": "cpu",
+        "batch_size": 4,
+    }
+
+
+def _score(kind: str, parsed: str | None, truth: str) -> float:
+    """Soft for open questions, as VQAv2 is: sharing a letter with the truth is worth something."""
+    if parsed is None:
+        return 0.0
+    if kind != "open" or parsed == truth:
+        return float(parsed == truth)
+    return 0.6 if set(parsed) >= {"t", "e"} and "t" in truth else 0.3
+
+
+def _divergence(cell: Cell, harm: float, rng: Any) -> Row:
+    if cell.method == FULL:
+        return {name: 0.0 for name in ("kl_full_to_this", "kl_this_to_full", "js", "tv")}
+    size = harm + 1e-7
+    kl = float(size * rng.gamma(1.0))
+    return {"kl_full_to_this": kl, "kl_this_to_full": kl * 1.1, "js": kl / 8, "tv": float(np.sqrt(kl / 8))}
+
+
+def _spectra(cell: Cell, kept: int, of_model: Any, of_cell: Any) -> list[Row]:
+    spectra = []
+    for site in ("projector", "llm_1_2"):
+        for tokens in ("visual", "text"):
+            for centred in (False, True):
+                base = np.exp(of_model.normal(-3.0, 0.3, len(store.STATISTICS)))
+                shift = 0.0 if cell.method == FULL else HARM[cell.method] * (1 - kept / N_VISUAL)
+                values = base * np.exp(shift * (1 + of_cell.normal(0, 0.2, len(base))))
+                spectrum = dict(zip(store.STATISTICS, values.tolist(), strict=True))
+                if of_cell.random() < 0.1:
+                    spectrum |= {"ipr_u": None, "ipr_l1": float("nan"), "entropy": 0.0}
+                n = kept if tokens == "visual" else 12
+                spectra.append({"site": site, "tokens": tokens, "centred": centred, "n": n, **spectrum})
+    return spectra

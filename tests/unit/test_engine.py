@@ -1,0 +1,211 @@
+"""The engine against the plain path, and what it promises of rows, parts and failures."""
+
+import math
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from lofi.cell import FLOOR, FULL, KEEP_ALL, Cell
+from lofi.data.images import open_image
+from lofi.engine import stages
+from lofi.engine.job import Job
+from lofi.engine.plain import run_plain
+from lofi.engine.readout import Options, choose, divergence
+from lofi.engine.stages import evaluate, reference
+from lofi.errors import UserError
+from lofi.models.adapter import Adapter
+from lofi.models.load import load_model
+from lofi.store import SAMPLES
+
+from .engine_setup import make_job, make_sweep
+
+DATASETS = ("digits-pope", "digits-sqa", "digits-vqa")
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, digits: Path) -> dict[str, Job]:
+    results = tmp_path_factory.mktemp("results")
+    sweep = make_sweep(tiny_model, digits)
+    found = {name: make_job(results, sweep, name) for name in DATASETS}
+    for job in found.values():
+        assert reference(job).computed == 2
+        assert evaluate(job, job.cells()).computed == len(job.cells())
+    return found
+
+
+def rows_of(job: Job, cell: Cell) -> list[dict]:
+    return pq.read_table(job.published(cell)).to_pylist()
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_every_cell_equals_the_plain_path(jobs: dict[str, Job], name: str) -> None:
+    job = jobs[name]
+    adapter = load_model(job.model.source, dtype="float32")
+    photo = job.photos(job.spans[0])[3]
+    full = Cell("tiny", name, FULL, KEEP_ALL)
+    for cell in (full, Cell("tiny", name, FLOOR, KEEP_ALL), *job.cells()):
+        rows = {row["sample_id"]: row for row in rows_of(job, cell)}
+        doc = photo.docs[-1]
+        row = rows[doc.sample_id]
+        budget = 0 if doc.option_labels else doc.max_new_tokens
+        plain = run_plain(adapter, open_image(photo.content), photo.key, doc.prompt, cell, job.method(cell), budget)
+        logp = plain.logits.double().log_softmax(-1)
+        assert row["topk_logprobs"] == pytest.approx([float(logp[i]) for i in row["topk_token_ids"]], abs=1e-4)
+        assert row["logsumexp"] == pytest.approx(float(plain.logits.double().logsumexp(-1)), abs=1e-4)
+        assert row["n_visual_kept"] == len(plain.kept)
+        if row["kept_indices"] is not None:
+            assert row["kept_indices"] == plain.kept.tolist()
+        if budget:
+            assert row["prediction"] == plain.answer
+
+
+def test_rows_follow_the_frozen_schema_and_count_what_was_asked(jobs: dict[str, Job]) -> None:
+    for job in jobs.values():
+        ids = sorted(doc.sample_id for doc in job.docs.rows)
+        for cell in job.cells():
+            table = pq.read_table(job.published(cell))
+            assert table.schema.equals(SAMPLES)
+            assert table.column("sample_id").to_pylist() == ids
+            kept = 36 if cell.keep == "0.2500" else 9
+            assert set(table.column("n_visual_kept").to_pylist()) == {kept}
+            assert set(table.column("status").to_pylist()) == {"ok"}
+            assert {len(spectra) for spectra in table.column("spectra").to_pylist()} == {22}
+
+
+def test_full_diverges_from_itself_by_nothing_and_the_floor_by_rounding(jobs: dict[str, Job]) -> None:
+    for name, job in jobs.items():
+        assert {row["kl_full_to_this"] for row in rows_of(job, Cell("tiny", name, FULL, KEEP_ALL))} == {0.0}
+        floor = [row["tv"] for row in rows_of(job, Cell("tiny", name, FLOOR, KEEP_ALL))]
+        assert max(floor) < 1e-5
+        reduced = [row["tv"] for row in rows_of(job, job.cells("grid_1d", "9", 0)[0])]
+        assert max(reduced) > 1e-4
+
+
+def test_options_come_from_the_logits_and_open_answers_from_generation(jobs: dict[str, Job]) -> None:
+    pope = rows_of(jobs["digits-pope"], jobs["digits-pope"].cells("lofi", "9")[0])
+    for row in pope:
+        best = max(zip(row["option_logprobs"], row["option_labels"], strict=True))
+        assert row["prediction"] == best[1]
+        assert row["answer_mass"] == pytest.approx(sum(map(math.exp, row["option_logprobs"])), rel=1e-5)
+        assert row["n_generated"] == 0
+    vqa = rows_of(jobs["digits-vqa"], jobs["digits-vqa"].cells("lofi", "9")[0])
+    assert all(row["n_generated"] > 0 and row["option_labels"] == [] for row in vqa)
+
+
+def test_seeds_differ_and_one_seed_is_one_permutation(jobs: dict[str, Job]) -> None:
+    job = jobs["digits-pope"]
+    first, second = (rows_of(job, job.cells("random", "0.2500", seed)[0]) for seed in (0, 1))
+    assert [row["kept_indices"] for row in first] != [row["kept_indices"] for row in second]
+    fewer = rows_of(job, job.cells("random", "9", 0)[0])
+    assert all(set(a["kept_indices"]) < set(b["kept_indices"]) for a, b in zip(fewer, first, strict=True))
+
+
+def test_positions_are_a_parameter_that_changes_logits_and_nothing_else(jobs: dict[str, Job]) -> None:
+    job = jobs["digits-pope"]
+    reindexed, kept = (rows_of(job, job.cells(name, "9")[0]) for name in ("lofi", "lofi_kept"))
+    assert [row["kept_indices"] for row in reindexed] == [row["kept_indices"] for row in kept]
+    assert {row["positions"] for row in kept} == {"kept"}
+    assert max(abs(a["margin"] - b["margin"]) for a, b in zip(reindexed, kept, strict=True)) > 1e-5
+
+
+def test_finished_cells_are_published_again_without_a_model(
+    jobs: dict[str, Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = jobs["digits-pope"]
+
+    def no_model(*_: object, **__: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(stages, "load_model", no_model)
+    cell = job.cells("lofi", "9")[0]
+    before = job.published(cell).read_bytes()
+    job.published(cell).unlink()
+    tally = evaluate(job, job.cells())
+    assert (tally.computed, tally.from_cache) == (0, len(job.cells()))
+    assert job.published(cell).read_bytes() == before
+
+
+def test_sharded_cells_hold_the_same_rows(jobs: dict[str, Job], tmp_path: Path, tiny_model: Path, digits: Path) -> None:
+    sweep = make_sweep(tiny_model, digits, shards=3, methods={"lofi": {}}, keeps=[9])
+    whole = {row["sample_id"]: row for row in rows_of(jobs["digits-pope"], jobs["digits-pope"].cells("lofi", "9")[0])}
+    seen = set()
+    for shard in range(3):
+        job = make_job(tmp_path, sweep, "digits-pope", shard)
+        reference(job)
+        evaluate(job, job.cells())
+        for row in rows_of(job, job.cells()[0]):
+            seen.add(row["sample_id"])
+            assert row["kept_indices"] == whole[row["sample_id"]]["kept_indices"]
+            assert row["margin"] == pytest.approx(whole[row["sample_id"]]["margin"], abs=1e-4)
+    assert seen == whole.keys()
+
+
+def test_a_broken_image_and_nan_logits_become_rows_with_an_error(
+    tmp_path: Path, tiny_model: Path, digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = make_sweep(tiny_model, digits, methods={"lofi": {}, "pool": {}}, keeps=[9])
+    job = make_job(tmp_path, sweep, "digits-pope")
+    photos = Job.photos
+    broken, poisoned = job.images[1][0], job.images[2][1][0].sample_id
+    logits = Adapter.logits
+
+    def with_broken_image(self: Job, span: object) -> list:
+        return [
+            type(photo)(photo.image_hash, b"no image" if photo.image_hash == broken else photo.content, photo.docs)
+            for photo in photos(self, span)
+        ]
+
+    calls = iter(range(1000))
+
+    def with_nan(self: object, hidden: torch.Tensor) -> torch.Tensor:
+        values = logits(self, hidden)
+        if next(calls) in (0, 2):  # of each cell in the first batch: its own logits, not the full model's
+            values[len(job.images[0][1])] = torch.nan
+        return values
+
+    monkeypatch.setattr(Job, "photos", with_broken_image)
+    reference(job)
+    monkeypatch.setattr(Adapter, "logits", with_nan)
+    assert evaluate(job, job.cells()).computed == 2
+    for cell in job.cells():
+        rows = {row["sample_id"]: row for row in rows_of(job, cell)}
+        assert len(rows) == job.n_samples
+        failed = {key: row["error"] for key, row in rows.items() if row["status"] == "error"}
+        for doc in job.images[1][1]:
+            assert failed[doc.sample_id].startswith("image does not decode")
+        assert failed[poisoned] == "the logits are not finite"
+        assert rows[poisoned]["prediction"] is None
+
+
+def test_a_foreign_or_missing_reference_is_refused(tmp_path: Path, tiny_model: Path, digits: Path) -> None:
+    job = make_job(tmp_path, make_sweep(tiny_model, digits), "digits-pope")
+    with pytest.raises(UserError, match="run `lofi reference --model tiny --dataset digits-pope --shard 0`"):
+        evaluate(job, job.cells("lofi"))
+
+
+def test_cells_are_narrowed_by_name_with_a_hint(jobs: dict[str, Job]) -> None:
+    job = jobs["digits-pope"]
+    assert [cell.keep for cell in job.cells("lofi")] == ["0.2500", "9"]
+    with pytest.raises(UserError, match="did you mean 'lofi'"):
+        job.cells("lofy")
+
+
+def test_divergence_equals_its_definition() -> None:
+    p = torch.tensor([[0.7, 0.2, 0.1]], dtype=torch.float64)
+    q = torch.tensor([[0.1, 0.3, 0.6]], dtype=torch.float64)
+    found = divergence(p.log(), q.log())
+    m = (p + q) / 2
+    assert found["kl_full_to_this"][0] == pytest.approx(float((p * (p / q).log()).sum()))
+    assert found["kl_this_to_full"][0] == pytest.approx(float((q * (q / p).log()).sum()))
+    assert found["js"][0] == pytest.approx(float((p * (p / m).log()).sum() / 2 + (q * (q / m).log()).sum() / 2))
+    assert found["tv"][0] == pytest.approx(0.6)
+
+
+def test_an_option_is_read_from_its_likeliest_form() -> None:
+    logp = torch.tensor([-3.0, -1.0, -2.0, -9.0]).numpy()
+    choice = choose(logp, Options(("yes", "no"), ((0, 1), (2, 3))))
+    assert choice is not None
+    assert (choice.label, choice.token_ids, choice.margin) == ("yes", [1, 2], 1.0)
+    assert choose(logp, Options((), ())) is None

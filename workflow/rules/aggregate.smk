@@ -1,0 +1,30 @@
+"""All cells to the tables that the report shows. No model, no GPU, no network from here on.
+
+REQUIRED: the sweep and the files of all its cells.
+OUTPUTS: results/tables/*.parquet, results/audit.duckdb
+"""
+
+TABLES = expand(
+    "results/tables/{table}.parquet",
+    table=["cells", "spectra", "correlations", "flips", "categories", "runs"],
+)
+
+
+rule aggregate:
+    """Agreement, flips, spectra and their correlation, with intervals."""
+    input:
+        sweep=ancient(PLAN),
+        cells=every_cell(),
+    output:
+        tables=TABLES,
+        database="results/audit.duckdb",
+    log:
+        "logs/aggregate.log",
+    conda:
+        "../../envs/lofi.yaml"
+    threads: 4
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    shell:
+        "lofi aggregate --config {input.sweep} > {log} 2>&1"

@@ -1,0 +1,57 @@
+"""Every cell: one Parquet file of samples each. `pack` in the config says how many of them one job writes.
+
+REQUIRED: the sweep, and docs.parquet and images.parquet of the dataset.
+OUTPUTS: results/samples/model=.../dataset=.../method=.../keep=.../seed=.../shard-....parquet, results/reference/...
+"""
+
+
+rule reference:
+    """The full model, its noise floor, and the hidden states that all other cells are compared with."""
+    input:
+        sweep=ancient(PLAN),
+        docs=DOCS,
+        images=IMAGES,
+    output:
+        full=cell_path(FULL, KEEP_ALL, 0),
+        floor=cell_path(FLOOR, KEEP_ALL, 0),
+        states=STATES,
+        states_images=STATES_IMAGES,
+    log:
+        log_path("reference", "model", "dataset", "shard"),
+    conda:
+        "../../envs/lofi.yaml"
+    threads: 8
+    resources:
+        mem_mb=16000,
+        runtime=240,
+    params:
+        planned=planned_reference,
+    shell:
+        "lofi reference --config {input.sweep} --model {wildcards.model} --dataset {wildcards.dataset}"
+        " --shard {wildcards.shard} > {log} 2>&1"
+
+
+rule evaluate:
+    """All cells of one job. The cell cache keeps what a killed job has finished, and what has not changed."""
+    input:
+        sweep=ancient(PLAN),
+        docs=DOCS,
+        images=IMAGES,
+        states=STATES,
+        states_images=STATES_IMAGES,
+    output:
+        [cell_path(**packed) for packed in SWEEP.packed()],
+    log:
+        log_path("evaluate", "model", "dataset", *UNPACKED, "shard"),
+    conda:
+        "../../envs/lofi.yaml"
+    threads: 8
+    resources:
+        mem_mb=16000,
+        runtime=240,
+    params:
+        planned=planned_evaluation,
+        options=unpacked_options,
+    shell:
+        "lofi evaluate --config {input.sweep} --model {wildcards.model} --dataset {wildcards.dataset}"
+        " --shard {wildcards.shard} {params.options} > {log} 2>&1"

@@ -1,0 +1,26 @@
+"""The tables to one self-contained HTML page.
+
+REQUIRED: the sweep, results/tables, and the questions and images that the page shows as examples.
+OUTPUTS: reports/index.html
+"""
+
+
+rule report:
+    """Draw the figures and fill the page."""
+    input:
+        sweep=ancient(PLAN),
+        tables=TABLES,
+        data=expand(
+            [DOCS, IMAGES], dataset=[dataset.name for dataset in SWEEP.datasets]
+        ),
+    output:
+        "reports/index.html",
+    log:
+        "logs/report.log",
+    conda:
+        "../../envs/lofi.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    shell:
+        "lofi report --config {input.sweep} --output {output} > {log} 2>&1"
