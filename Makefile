@@ -35,7 +35,7 @@ test-all: setup lint ## test, and the slow sets
 	pytest -n 2
 
 bench: setup ## ratios against references measured in the same run
-	python bench/run.py
+	python bench/run.py $(ITEMS)
 
 lint: setup ## ruff, mypy, snakefmt, snakemake --lint
 	ruff check .

@@ -28,70 +28,84 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _Commands:
+    """The sub-commands as they are added: a name, what it runs, one sentence."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(self, name: str, run: Callable[[argparse.Namespace], None], sentence: str) -> argparse.ArgumentParser:
+        command = self._commands.add_parser(name, help=sentence, description=sentence)
+        command.set_defaults(run=run)
+        return command
+
+    def add_on_sweep(
+        self, name: str, run: Callable[[argparse.Namespace], None], sentence: str
+    ) -> argparse.ArgumentParser:
+        command = self.add(name, run, sentence)
+        command.add_argument(
+            "--config", type=Path, default=Path("config.yaml"), help="the sweep (default: config.yaml)"
+        )
+        command.add_argument("--results", type=Path, default=Path("results"), help="default: results")
+        return command
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lofi", description="Does a vision-language model still give the same answers with fewer visual tokens?"
     )
     parser.add_argument("--version", action="version", version=f"lofi {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = _Commands(parser)
+    _add_stages(commands)
+    _add_looks(commands)
+    return parser
 
-    def add(name: str, run: Callable[[argparse.Namespace], None], help_: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=help_, description=help_)
-        command.set_defaults(run=run)
-        return command
 
-    plan = add("plan", _plan, "write the resolved sweep as JSON, after checking all of it")
+def _add_stages(commands: _Commands) -> None:
+    """The stages in the order in which data flows."""
+    plan = commands.add_on_sweep("plan", _plan, "write the resolved sweep as JSON, after checking all of it")
     plan.add_argument("--json", help="the sweep itself as JSON text, instead of --config")
     plan.add_argument("--output", type=Path, required=True)
-    _sweep_options(plan)
 
-    check = add("check", _check, "check a config and say how many cells it asks for")
-    _sweep_options(check)
+    sentence = "download or generate one dataset, or download one model; the only step that needs the network"
+    what = commands.add_on_sweep("prepare", _prepare, sentence).add_mutually_exclusive_group(required=True)
+    what.add_argument("--dataset")
+    what.add_argument("--model")
 
-    prepare = add("prepare", _prepare, "download or generate one dataset; the only step that needs the network")
-    prepare.add_argument("--dataset", required=True)
-    _sweep_options(prepare)
-
-    for name, run, help_ in (
-        ("reference", _reference, "run the full model and the noise floor on one dataset"),
-        ("evaluate", _evaluate, "run every other cell of one model and dataset"),
-    ):
-        stage = add(name, run, help_)
+    reference = commands.add_on_sweep("reference", _reference, "run the full model and the noise floor on one dataset")
+    evaluate = commands.add_on_sweep("evaluate", _evaluate, "run every other cell of one model and dataset")
+    for stage in (reference, evaluate):
         stage.add_argument("--model", required=True)
         stage.add_argument("--dataset", required=True)
         stage.add_argument("--shard", type=int, default=0)
-        _sweep_options(stage)
-        if name == "evaluate":
-            stage.add_argument("--method", help="only this method")
-            stage.add_argument("--keep", help="only this keep, spelled as in the paths: 0.2500, or a count")
-            stage.add_argument("--seed", type=int, help="only this seed")
+    evaluate.add_argument("--method", help="only this method")
+    evaluate.add_argument("--keep", help="only this keep, spelled as in the paths: 0.2500, or a count")
+    evaluate.add_argument("--seed", type=int, help="only this seed")
 
-    _sweep_options(add("aggregate", _aggregate, "turn all cells into tables"))
+    commands.add_on_sweep("aggregate", _aggregate, "turn all cells into tables")
 
-    report = add("report", _report, "render the HTML report from the tables")
+    report = commands.add_on_sweep("report", _report, "render the HTML report from the tables")
     report.add_argument("--output", type=Path, default=Path("reports/index.html"))
     report.add_argument("--date", help="the date to print (default: today)")
-    _sweep_options(report)
+
+
+def _add_looks(commands: _Commands) -> None:
+    """Commands beside the flow."""
+    commands.add_on_sweep("check", _check, "check a config and say how many cells it asks for")
+    commands.add_on_sweep("status", _status, "how far a sweep is, cell by cell")
 
     tables = "cells, spectra, correlations, flips, categories, runs, samples"
-    query = add("query", _query, f"run SQL over the tables {tables}")
+    query = commands.add("query", _query, f"run SQL over the tables {tables}")
     query.add_argument("sql", help='for example "SELECT method, keep, agreement FROM cells"')
     query.add_argument("--format", choices=("table", "csv", "json"), default="table")
     query.add_argument("--results", type=Path, default=Path("results"))
 
-    _sweep_options(add("status", _status, "how far a sweep is, cell by cell"))
-
-    train = add("train-digits", _train_digits, "train the embedded digits-llava again, from a seed; resumes if killed")
+    sentence = "train the embedded digits-llava again, from a seed; goes on where it was killed"
+    train = commands.add("train-digits", _train_digits, sentence)
     train.add_argument("--output", type=Path, required=True)
     train.add_argument("--work", type=Path, required=True, help="checkpoints")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--device", default="auto")
-    return parser
-
-
-def _sweep_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--config", type=Path, default=Path("config.yaml"), help="the sweep (default: config.yaml)")
-    command.add_argument("--results", type=Path, default=Path("results"), help="default: results")
 
 
 def _say(text: str) -> None:
@@ -122,10 +136,18 @@ def _check(options: argparse.Namespace) -> None:
 
 def _prepare(options: argparse.Namespace) -> None:
     from lofi.config import load
+
+    sweep = load(options.config)
+    if options.model:
+        from lofi.models.fetch import fetch_model
+
+        model = sweep.model(options.model)
+        _say(f"{model.name} is at {fetch_model(model.source, model.revision)}")
+        return
     from lofi.data.prepare import prepare
     from lofi.data.registry import get_card
 
-    spec = load(options.config).dataset(options.dataset)
+    spec = sweep.dataset(options.dataset)
     prepare(
         get_card(spec.name),
         options.results / "data" / spec.name,

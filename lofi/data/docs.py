@@ -99,9 +99,7 @@ def load_docs(folder: Path) -> Docs:
         raise UserError(f"{folder} holds no readable dataset ({error}); run `lofi prepare`") from None
     revision = revision_of(table)
     if metadata.get("key") != revision or not errors.keys() >= set(table.column("image_hash").to_pylist()):
-        raise UserError(
-            f"{folder} holds questions and images that do not belong together; run `lofi prepare` again"
-        )
+        raise UserError(f"{folder} holds questions and images that do not belong together; run `lofi prepare` again")
     return Docs(rows=_rows(table, errors), revision=revision, split=metadata["split"])
 
 

@@ -134,7 +134,5 @@ def read_bytes(path: Path, hashes: Iterable[str]) -> dict[str, bytes]:
             contents = file.read_row_group(group, columns=["bytes"]).column("bytes")
             found |= {key: contents[at].as_py() for at, key in enumerate(here) if key in wanted}
     if missing := sorted(wanted - found.keys()):
-        raise UserError(
-            f"{path} lacks {len(missing)} of {len(wanted)} images, {missing[0]} first; prepare it again"
-        )
+        raise UserError(f"{path} lacks {len(missing)} of {len(wanted)} images, {missing[0]} first; prepare it again")
     return found

@@ -64,9 +64,7 @@ def prepare(
     progress(docs.num_rows, len(reading.images))
 
 
-def read_all(
-    rows: Iterator[Row], reading: "Reading", images: ImageWriter, *, limit: int, progress: Progress
-) -> None:
+def read_all(rows: Iterator[Row], reading: "Reading", images: ImageWriter, *, limit: int, progress: Progress) -> None:
     """Feed the rows of the first `limit` images to `reading`, and each distinct image to `images`."""
     card = reading.card
     for row in rows:
@@ -207,7 +205,8 @@ def rows_of(card: Card, origin: Origin) -> Iterator[Row]:
                     f"{origin.place} lacks the columns {', '.join(missing)} of dataset {card.name}; "
                     f"it has {', '.join(names)}"
                 )
-            stream = stream.select_columns(list(card.columns))
+            # By row groups: within one shard Arrow reads ahead, up to a gigabyte of it.
+            stream = stream.reshard().select_columns(list(card.columns))
             yield from stream.cast_column(card.image, datasets.Image(decode=False))
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())

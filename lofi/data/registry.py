@@ -87,9 +87,7 @@ def card_from(name: str, entries: Mapping[str, Any]) -> Card:
     needed = [each.name for each in fields(Card) if each.default is MISSING and each.name != "name"]
     if missing := [entry for entry in needed if entry not in entries]:
         raise UserError(f"dataset {name}: the card lacks {', '.join(missing)}")
-    frozen: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in entries.items()
-    }
+    frozen: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in entries.items()}
     return Card(name=name, **frozen)
 
 

@@ -14,6 +14,29 @@ from lofi.store import SPECTRUM, STATISTICS
 PROJECTOR = "projector"
 
 
+class Memo:
+    """Statistics of token sets that come back unchanged, for one batch: nothing is decomposed twice.
+
+    Question tokens enter the first layer alike in every cell, and visual tokens enter it as they left the projector.
+    """
+
+    SITES = (PROJECTOR, "llm_0")
+
+    def __init__(self) -> None:
+        self._known: list[tuple[Tensor, dict[str, Tensor]]] = []
+
+    def statistics(self, site: str, x: Tensor) -> dict[str, Tensor]:
+        """All statistics of x (…, n, d)."""
+        if site not in self.SITES:
+            return spectrum_statistics(x)
+        for known, statistics in self._known:
+            if known.shape == x.shape and torch.equal(known, x):
+                return statistics
+        statistics = spectrum_statistics(x)
+        self._known.append((x, statistics))
+        return statistics
+
+
 @dataclass(frozen=True)
 class Spectrum:
     """The statistics of one token set at one site, for every sample of a batch."""
@@ -30,7 +53,7 @@ def visual_states(visual: Tensor, prefilled: Prefilled) -> dict[str, Tensor]:
     return {PROJECTOR: visual, **prefilled.visual}
 
 
-def visual_spectra(states: dict[str, Tensor], means: dict[str, Tensor]) -> list[Spectrum]:
+def visual_spectra(states: dict[str, Tensor], means: dict[str, Tensor], memo: Memo) -> list[Spectrum]:
     """Raw and centred spectra of the visual tokens; means: site -> (b, d) over the full run's tokens.
 
     Both runs are centred by the full run's mean, because a subset's own mean makes IPR_U drift with its size.
@@ -38,13 +61,13 @@ def visual_spectra(states: dict[str, Tensor], means: dict[str, Tensor]) -> list[
     found = []
     for site, state in states.items():
         n = torch.full(state.shape[:1], state.shape[1])
-        found.append(Spectrum(site, "visual", False, n, spectrum_statistics(state)))
+        found.append(Spectrum(site, "visual", False, n, memo.statistics(site, state)))
         centred = centre(state, means[site])
-        found.append(Spectrum(site, "visual", True, n, spectrum_statistics(centred)))
+        found.append(Spectrum(site, "visual", True, n, memo.statistics(site, centred)))
     return found
 
 
-def text_spectra(prefilled: Prefilled) -> list[Spectrum]:
+def text_spectra(prefilled: Prefilled, memo: Memo) -> list[Spectrum]:
     """Raw and centred spectra of the question tokens; their number is the same in both runs."""
     lengths = prefilled.questions.lengths
     width = prefilled.questions.after.shape[-1]
@@ -53,8 +76,8 @@ def text_spectra(prefilled: Prefilled) -> list[Spectrum]:
     for site, state in prefilled.text.items():
         raw = state.masked_fill(~real[..., None], 0)
         mean = raw.sum(-2) / lengths.clamp_min(1)[..., None]
-        found.append(Spectrum(site, "text", False, lengths, spectrum_statistics(raw)))
-        found.append(Spectrum(site, "text", True, lengths, spectrum_statistics(centre(raw, mean, real))))
+        found.append(Spectrum(site, "text", False, lengths, memo.statistics(site, raw)))
+        found.append(Spectrum(site, "text", True, lengths, memo.statistics(site, centre(raw, mean, real))))
     return found
 
 

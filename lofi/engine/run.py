@@ -15,7 +15,7 @@ from lofi.data.docs import Doc
 from lofi.engine.batch import Batch, Photo, clock, make_batch, open_photos
 from lofi.engine.columns import Constants, answer_columns, failed_table, identity, kept_columns, table
 from lofi.engine.decode import Generated, generate
-from lofi.engine.measure import spectra_column, text_spectra, visual_spectra, visual_states
+from lofi.engine.measure import Memo, spectra_column, text_spectra, visual_spectra, visual_states
 from lofi.engine.prefill import Prefilled, prefill
 from lofi.engine.readout import Options, option_forms, read_logits
 from lofi.engine.select import Selected, select_batch
@@ -88,15 +88,16 @@ def run_batch(
     if opened:
         layers = tapped_layers(plans, adapter.config.vision_feature_layer)
         batch = make_batch(adapter, opened, layers, session.prompt, session.options)
+        memo = Memo()
         by_cell = {plan.cell: plan for plan in plans}
         for selected in select_batch(adapter, batch, [(plan.cell, plan.method) for plan in plans]):
-            rows, own = run_cell(session, batch, selected, by_cell[selected.cell].params_hash, full)
+            rows, own = run_cell(session, batch, selected, by_cell[selected.cell].params_hash, full, memo)
             parts[selected.cell].append(rows)
     return {cell: pa.concat_tables(tables) for cell, tables in parts.items()}, own
 
 
 def run_cell(
-    session: Session, batch: Batch, selected: Selected, params_hash: str, full: FullRun | None
+    session: Session, batch: Batch, selected: Selected, params_hash: str, full: FullRun | None, memo: Memo
 ) -> tuple[pa.Table, FullRun]:
     """One cell on one batch: prefill, compare with the full model, measure spectra, generate, score."""
     adapter = session.adapter
@@ -126,7 +127,7 @@ def run_cell(
         "t_prefill_ms": [1000 * (prefilled_at - start) / m] * m,
         "t_decode_ms": [1000 * (decoded_at - prefilled_at) / m] * m,
     }
-    measured = {"spectra": _spectra(batch, prefilled, states, full)}
+    measured = {"spectra": _spectra(batch, prefilled, states, full, memo)}
     rows = _rows(session, batch, selected, params_hash, logits, generated, full, {**times, **measured})
     return rows, full
 
@@ -155,12 +156,12 @@ def _full_run(batch: Batch, prefilled: Prefilled, states: dict[str, Tensor]) -> 
     return FullRun(hidden, means)
 
 
-def _spectra(batch: Batch, prefilled: Prefilled, states: dict[str, Tensor], full: FullRun) -> pa.Array:
+def _spectra(batch: Batch, prefilled: Prefilled, states: dict[str, Tensor], full: FullRun, memo: Memo) -> pa.Array:
     device = prefilled.hidden.device
     means = {
         site: torch.stack([full.means[photo.image_hash][site].to(device) for photo in batch.photos]) for site in states
     }
-    spectra = visual_spectra(states, means) + text_spectra(prefilled)
+    spectra = visual_spectra(states, means, memo) + text_spectra(prefilled, memo)
     return spectra_column(spectra, batch.image, batch.question)
 
 

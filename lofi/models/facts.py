@@ -70,7 +70,7 @@ def fingerprint(source: str, revision: str | None) -> str:
     """The revision that cell keys carry: the hub commit, or a hash over the folder's every byte."""
     folder = model_folder(source, revision)
     if folder is None:
-        raise UserError(f"model {source!r} is not on this machine; run `lofi prepare` where there is a network")
+        raise UserError(f"model {source!r} is not on this machine; run `lofi prepare --model` where there is a network")
     if folder.parent.name == "snapshots":  # the hub cache names the folder by its commit
         return folder.name
     digest = hashlib.sha256()

@@ -31,7 +31,7 @@ def load_model(
         logging.disable_progress_bar()
     folder = model_folder(source, revision)
     if folder is None:
-        raise UserError(f"model {source!r} is not on this machine; run `lofi prepare` where there is a network")
+        raise UserError(f"model {source!r} is not on this machine; run `lofi prepare --model` where there is a network")
     family = get_family(json.loads((folder / "config.json").read_text()), source)
     processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
     model = AutoModelForImageTextToText.from_pretrained(

@@ -35,9 +35,16 @@ function csv(table) {
     const safe = !number && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
     return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
   };
-  const head = all("th .label", table.tHead).map((label) => quote(label.textContent, false));
+  const bounded = all("th", table.tHead).map((th) => "bounds" in th.dataset);
+  const head = all("th .label", table.tHead).flatMap((label, i) => {
+    const name = label.textContent;
+    return (bounded[i] ? [name, `${name} low`, `${name} high`] : [name]).map((text) => quote(text, false));
+  });
   const rows = Array.from(table.tBodies[0].rows).map((row) =>
-    Array.from(row.cells).map((cell) => quote(value(cell), cell.classList.contains("num"))).join(",")
+    Array.from(row.cells).flatMap((cell, i) => {
+      const first = quote(value(cell), cell.classList.contains("num"));
+      return bounded[i] ? [first, cell.dataset.low, cell.dataset.high] : [first];
+    }).join(",")
   );
   return [head.join(","), ...rows, ""].join("\r\n");
 }

@@ -1,7 +1,7 @@
 """What the report reads: the tables of the aggregate stage, in one order, averaged over seeds and over pairs."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,16 @@ Row = dict[str, Any]
 AXES = ("model", "dataset", "method", "keep", "seed")
 REQUIRED = ("cells", "correlations", "flips", "runs")
 BASELINES = (FULL, FLOOR)
+# Columns of the cells table that the page shows. There are a thousand more, for every spectrum: of those only the
+# primary one is read.
+SHOWN = (
+    *("model", "dataset", "method", "keep", "seed", "keep_ratio", "n", "n_errors"),
+    *("accuracy", "accuracy_low", "accuracy_high", "accuracy_full", "relative_accuracy"),
+    *("agreement", "agreement_low", "agreement_high", "divergence_excess"),
+    *("neg_flip", "neg_flip_low", "neg_flip_high", "pos_flip", "wrong_to_other", "right_to_other"),
+    *("n_neg_flip", "n_pos_flip", "n_wrong_to_other", "n_right_to_other"),
+    *("kl", "unparsed", "kept_tokens", "full_tokens", "layer_mean_tokens"),
+)
 
 
 @dataclass(frozen=True)
@@ -134,7 +144,9 @@ def read(tables: Path, sweep: Mapping[str, Any]) -> Audit:
     """All tables but the long ones (flips stay on disk: there may be millions)."""
     if lacking := [name for name in REQUIRED if not (tables / f"{name}.parquet").is_file()]:
         raise UserError(f"{tables} has no {', '.join(f'{n}.parquet' for n in lacking)}; run `lofi aggregate` first")
-    cells = read_rows(tables / "cells.parquet")
+    correlations = read_rows(tables / "correlations.parquet")
+    spectral = {spectral_column(row) for row in correlations if row["primary"]}
+    cells = read_rows(tables / "cells.parquet", {*SHOWN, *spectral})
     if not any(cell["method"] == FULL for cell in cells):
         raise UserError(f"{tables / 'cells.parquet'} has no cell of method {FULL!r}; run `lofi aggregate` again")
     for cell in cells:
@@ -146,7 +158,7 @@ def read(tables: Path, sweep: Mapping[str, Any]) -> Audit:
     optional = tables / "comparisons.parquet"
     return Audit(
         cells=sorted(cells, key=lambda cell: tuple(cell[axis] for axis in AXES)),
-        correlations=read_rows(tables / "correlations.parquet"),
+        correlations=correlations,
         comparisons=read_rows(optional) if optional.is_file() else [],
         runs=sorted(read_rows(tables / "runs.parquet"), key=lambda run: str(run["path"])),
         models=ordered(sweep.get("models"), cells, "model"),
@@ -156,9 +168,16 @@ def read(tables: Path, sweep: Mapping[str, Any]) -> Audit:
     )
 
 
-def read_rows(path: Path) -> list[Row]:
-    """A table as rows, with NaN as None: neither is a number to show."""
-    rows: list[Row] = pq.read_table(path).to_pylist()
+def spectral_column(row: Row) -> str:
+    """The wide column of the cells table that a correlation is about."""
+    form = "centred" if row["centred"] else "raw"
+    return f"{row['delta']}_{row['statistic']}_{row['site']}_{row['tokens']}_{form}"
+
+
+def read_rows(path: Path, columns: Collection[str] | None = None) -> list[Row]:
+    """A table as rows, or as many of its `columns` as it has; NaN is None: neither is a number to show."""
+    names = pq.read_schema(path).names
+    rows: list[Row] = pq.read_table(path, columns=[n for n in names if columns is None or n in columns]).to_pylist()
     for row in rows:
         for column, value in row.items():
             if isinstance(value, float) and not math.isfinite(value):

@@ -20,7 +20,8 @@ from lofi.report.tables import correlation_table, flip_table, kept_tables
 
 HERE = Path(__file__).parent
 MAX_BYTES = 5_000_000
-CAPS = (drilldown.CAP, 75, 30, 0)  # fewer samples where the page would grow too large
+# Most samples, and most rows of each kind of table: fewer where the page would grow too large.
+CAPS = ((drilldown.CAP, 1500), (75, 700), (30, 300), (0, 100))
 
 
 def build(
@@ -43,8 +44,8 @@ def build(
     audit = read(tables, sweep)
     overview.check_complete(audit, expected)
     context = _context(audit, sweep, expected, command=command, generated=generated)
-    for cap in CAPS:
-        page = render(context | _samples(audit, tables, data, thumbnails, cap))
+    for cap, most in CAPS:
+        page = render(context | _tables(audit, most) | _samples(audit, tables, data, thumbnails, cap))
         if len(page.encode()) <= MAX_BYTES:
             _write(page, output)
             return
@@ -71,9 +72,14 @@ def _context(
         "fig_keep": figures.by_keep(audit),
         "fig_flips": figures.flip_classes(audit),
         "fig_ipr": figures.ipr(audit),
-        "kept_tables": kept_tables(audit),
-        "flip_table": flip_table(audit),
-        "correlation_table": correlation_table(audit),
+    }
+
+
+def _tables(audit: Audit, most: int) -> dict[str, Any]:
+    return {
+        "kept_tables": kept_tables(audit, most),
+        "flip_table": flip_table(audit, most),
+        "correlation_table": correlation_table(audit, most),
     }
 
 

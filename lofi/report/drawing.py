@@ -71,7 +71,7 @@ def styles(methods: Sequence[str], baseline: str | None) -> dict[str, Style]:
 def svg(canvas: Canvas, name: str, title: str, description: str) -> Markup:
     """The drawing as inline SVG with text as text, its own ids, a title for screen readers and no dates."""
     buffer = io.StringIO()
-    canvas.savefig(buffer, format="svg", metadata={"Date": None})
+    canvas.savefig(buffer, format="svg", dpi=150, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.S)

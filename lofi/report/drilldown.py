@@ -4,6 +4,7 @@ import base64
 import io
 import math
 import os
+import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,13 +30,21 @@ CLASSES = {
 # the order of sample ids and the same every time.
 CHOICE = """
 WITH placed AS (
-    SELECT *, md5(concat_ws('|', model, dataset, method, keep, seed, sample_id)) AS draw,
-    FROM read_parquet($flips)
+    SELECT
+        file_row_number, model, dataset, method, keep, class,
+        md5_number_lower(concat_ws('|', model, dataset, method, keep, seed, sample_id)) AS draw
+    FROM read_parquet($flips, file_row_number = true)
 ),
 ranked AS (
-    SELECT *, row_number() OVER (PARTITION BY model, dataset, method, keep, class ORDER BY draw) AS place FROM placed
-)
-SELECT * EXCLUDE (place) FROM ranked ORDER BY place, draw LIMIT $cap
+    SELECT
+        file_row_number, draw,
+        row_number() OVER (PARTITION BY model, dataset, method, keep, class ORDER BY draw) AS place
+    FROM placed
+),
+chosen AS (SELECT file_row_number, draw FROM ranked ORDER BY place, draw LIMIT $cap)
+SELECT * EXCLUDE (file_row_number)
+FROM read_parquet($flips, file_row_number = true) JOIN chosen USING (file_row_number)
+ORDER BY draw
 """
 
 
@@ -77,8 +86,10 @@ class Sample:
 def choose(audit: Audit, tables: Path, cap: int = CAP) -> tuple[list[Row], int]:
     """At most `cap` changed answers in the order of the page, and how many there are in all."""
     source = str(tables / "flips.parquet")
-    with duckdb.connect() as connection:
+    with tempfile.TemporaryDirectory() as spill, duckdb.connect() as connection:
         connection.execute("SET threads = 2")
+        connection.execute("SET memory_limit = '2GB'")
+        connection.execute(f"SET temp_directory = '{spill}'")
         (total,) = connection.execute("SELECT count(*) FROM read_parquet(?)", [source]).fetchall()[0]
         result = connection.execute(CHOICE, {"flips": source, "cap": cap})
         names = [column[0] for column in result.description or ()]

@@ -1,16 +1,15 @@
 """The figures: each with a sentence as its title and a caption that says how it was computed."""
 
-from typing import Any
-
 from matplotlib.axes import Axes
 
 from lofi.cell import FLOOR, KEEP_ALL
-from lofi.report.audit import Audit, Row, token_share
+from lofi.report.audit import Audit, Row, groups, spectral_column, token_share
 from lofi.report.drawing import Figure, Style, canvas, finish, heading, legend, line, styles
 from lofi.report.words import correlation, count, keep_label, number, p_value, percent
 
 MAX_PAIRS = 12
 MAX_KEEPS = 4
+MAX_VECTORS = 1500  # more points than this are drawn as a picture inside the drawing
 FLIPS = (  # column, name, colour, hatch
     ("neg_flip", "lost (negative flip)", "#c1361b", ""),
     ("pos_flip", "gained (positive flip)", "#0a6ebd", "////"),
@@ -53,8 +52,8 @@ def kept_against_kept(audit: Audit) -> Figure:
     )
     caption = (
         "One point per method and keep, the mean over every model and dataset; each line joins the keeps of a "
-        "method, and a ring marks its harshest. Below the diagonal, accuracy looks better than the answers are. Vertical bars: 95 % "
-        "intervals of agreement."
+        "method, and a ring marks its harshest. Below the diagonal, accuracy looks better than the answers are. "
+        "Vertical bars: 95 % intervals of agreement."
     )
     return finish(figure, "fig-answer", title, caption)
 
@@ -160,8 +159,8 @@ def flip_classes(audit: Audit) -> Figure:
     legend(figure, row[0])
     caption = (
         "Share of all answers that changed, by what became of them; the length of a bar is 1 − agreement. Mean "
-        "over every model and dataset. Lost: right in full, wrong in reduced. Gained: the reverse. Exchanged: as right or wrong "
-        "as before, but another answer."
+        "over every model and dataset. Lost: right in full, wrong in reduced. Gained: the reverse. Exchanged: as "
+        "right or wrong as before, but another answer."
     )
     if len(shown) < len(keeps):
         caption += f" {len(shown)} of {len(keeps)} keeps are drawn; the table has all."
@@ -219,28 +218,19 @@ def _words(row: Row) -> str:
     return f"r = {number(row['pearson'])}" if row.get("pearson") is not None else "r is undefined"
 
 
-def spectral_column(row: Row) -> str:
-    """The wide column of the cells table that a correlation is about."""
-    form = "centred" if row["centred"] else "raw"
-    return f"{row['delta']}_{row['statistic']}_{row['site']}_{row['tokens']}_{form}"
-
-
 def _scatter(
     axes: Axes, audit: Audit, points: list[Row], column: str, by: tuple[str, ...], look: dict[str, Style]
 ) -> None:
-    means: dict[tuple[Any, ...], tuple[float, float]] = {}
-    for point in points:
-        group = tuple(point[axis] for axis in by)
-        same = [p for p in points if tuple(p[axis] for axis in by) == group] if group not in means else []
-        if same:
-            x, y = (sum(p[c] for p in same) / len(same) for c in (column, "agreement"))
-            means[group] = (x, y)
+    centre = {}
+    for group in groups(points, by):
+        x, y = (sum(p[c] for p in group) / len(group) if by else 0.0 for c in (column, "agreement"))
+        centre[tuple(group[0][axis] for axis in by)] = x, y
     for method in audit.methods:
         rows = [p for p in points if p["method"] == method]
-        centre = [means[tuple(p[axis] for axis in by)] if by else (0.0, 0.0) for p in rows]
+        means = [centre[tuple(p[axis] for axis in by)] for p in rows]
         axes.scatter(
-            [p[column] - c[0] for p, c in zip(rows, centre, strict=True)],
-            [100 * (p["agreement"] - c[1]) for p, c in zip(rows, centre, strict=True)],
+            [p[column] - mean[0] for p, mean in zip(rows, means, strict=True)],
+            [100 * (p["agreement"] - mean[1]) for p, mean in zip(rows, means, strict=True)],
             s=22, color=look[method].colour, marker=look[method].marker, alpha=0.85, linewidths=0.4,
-            edgecolors="white", label=method,
+            edgecolors="white", label=method, rasterized=len(points) > MAX_VECTORS,
         )  # fmt: skip

@@ -14,6 +14,8 @@ from lofi.store import read_metadata
 
 NAMED = 5  # cells or values named in one line before "and n more"
 MANY = 12  # values of one field that are still listed
+PER_FILE = ("key", "cell")  # fields that say which file it is, not how it was made
+STATED = ("model_revision", "dataset_revision", "dtype", "attn_impl", "positions")  # columns of the runs table
 SMALL_N = 100
 UNPARSED = 0.02
 
@@ -161,9 +163,10 @@ def provenance(audit: Audit) -> list[tuple[str, str]]:
     for run in audit.runs:
         stamp = run["provenance"]
         stamp = json.loads(stamp) if isinstance(stamp, str) and stamp else stamp
-        for name, value in _flat(stamp if isinstance(stamp, Mapping) else {}):
+        stated = {name: run[name] for name in STATED if run.get(name) is not None}
+        for name, value in _flat({**(stamp if isinstance(stamp, Mapping) else {}), **stated}):
             values.setdefault(name, {})[value] = None
-    return [(name, _values(sorted(found))) for name, found in sorted(values.items())]
+    return [(name, _values(sorted(found))) for name, found in sorted(values.items()) if name not in PER_FILE]
 
 
 def _values(found: list[str]) -> str:

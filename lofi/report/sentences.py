@@ -49,11 +49,12 @@ def harsh(audit: Audit) -> Sentence:
     reduced = mean_row([{**row, "keep": keep} for row in rows], ("keep",))
     if None in (reduced["agreement"], reduced["accuracy"], full["accuracy"]):
         return Sentence("Agreement is undefined at the harshest keep.", "Too few samples could be evaluated.")
-    change = reduced["accuracy"] - full["accuracy"]
+    before = reduced.get("accuracy_full") or full["accuracy"]  # of the same samples
+    change = reduced["accuracy"] - before
     changed = 1 - reduced["agreement"]
     changed_interval = interval(_flip(reduced.get("agreement_high")), _flip(reduced.get("agreement_low")))
     detail = (
-        f"Keeping {keep_phrase(keep)} moves accuracy from {percent(full['accuracy'])} to "
+        f"Keeping {keep_phrase(keep)} moves accuracy from {percent(before)} to "
         f"{share_with_interval(reduced, 'accuracy')} ({points(change)}) and changes {percent(changed)} "
         f"{changed_interval} of the answers{_per_point(changed, change)}; mean of {count(len(rows), 'method')} on "
         f"{count(len(audit.pairs), 'pair')} of model and dataset, n = {count(reduced['n'], 'answer')}. "

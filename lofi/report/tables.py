@@ -1,14 +1,12 @@
 """The tables of the page: what stands in each column, how it is written, and what it sorts by."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lofi.cell import FLOOR, FULL
 from lofi.report.audit import Audit, Row
-from lofi.report.words import count, interval, keep_label, number, p_value, percent
-
-MAX_ROWS = 1500  # over all tables of one kind: the page stays small, the Parquet tables stay complete
+from lofi.report.words import NONE, count, interval, keep_label, number, p_value, percent
 
 
 @dataclass(frozen=True)
@@ -21,6 +19,7 @@ class Column:
     definition: str = ""  # anchor of its definition
     numeric: bool = True
     bar: bool = False  # a share that is also drawn as a bar
+    bounds: str = ""  # the column whose `_low` and `_high` the download adds
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,8 @@ class Entry:
     text: str
     value: str
     bar: float | None = None
+    low: str | None = None
+    high: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def share(label: str, column: str, definition: str, bar: bool = False) -> Column
             return percent(row.get(column))
         return f"{percent(row.get(column))} {interval(row[f'{column}_low'], row[f'{column}_high'])}"
 
-    return Column(label, write, lambda row: row.get(column), definition, bar=bar)
+    return Column(label, write, lambda row: row.get(column), definition, bar=bar, bounds=column)
 
 
 def whole(label: str, column: str, definition: str = "") -> Column:
@@ -129,7 +130,7 @@ CORRELATIONS = (
     decimal("Pearson r", "pearson", "correlation", 2),
     Column(
         "95 % interval",
-        lambda r: "–" if r["low"] is None else f"[{number(r['low'])}, {number(r['high'])}]",
+        lambda r: NONE if r["low"] is None else f"[{number(r['low'])}, {number(r['high'])}]",
         lambda r: r["low"],
         "correlation",
     ),
@@ -143,19 +144,29 @@ CORRELATIONS = (
     ),
     whole("cells", "n_cells"),
     whole("groups", "n_groups"),
+    Column(
+        "resampled", lambda r: r.get("resampled") or NONE, lambda r: r.get("resampled"), "correlation", numeric=False
+    ),
     Column("note", lambda r: r.get("note") or "", lambda r: r.get("note"), numeric=False),
 )
 
 
-def table(id: str, caption: str, columns: Sequence[Column], rows: list[Row], most: int = MAX_ROWS) -> Table:
+def table(id: str, caption: str, columns: Sequence[Column], rows: list[Row], most: int) -> Table:
     """Rows written out, at most so many."""
     shown = rows[:most]
-    entries = [
-        [Entry(c.write(row), _plain(c.value(row)), _bar(c.value(row)) if c.bar else None) for c in columns]
-        for row in shown
-    ]
+    with_bounds = {c.bounds for c in columns if any(row.get(f"{c.bounds}_low") is not None for row in rows)}
+    columns = [c if c.bounds in with_bounds else replace(c, bounds="") for c in columns]
+    entries = [[_entry(c, row) for c in columns] for row in shown]
     marked = frozenset(i for i, row in enumerate(shown) if row.get("method") in (FULL, FLOOR) or row.get("primary"))
     return Table(id, caption, columns, entries, marked, len(rows) - len(shown))
+
+
+def _entry(column: Column, row: Row) -> Entry:
+    value = column.value(row)
+    entry = Entry(column.write(row), _plain(value), _bar(value) if column.bar else None)
+    if not column.bounds:
+        return entry
+    return replace(entry, low=_plain(row[f"{column.bounds}_low"]), high=_plain(row[f"{column.bounds}_high"]))
 
 
 def _plain(value: Any) -> str:
@@ -166,10 +177,10 @@ def _bar(value: float | None) -> float | None:
     return None if value is None else round(100 * min(1.0, max(0.0, value)), 1)
 
 
-def kept_tables(audit: Audit) -> list[Table]:
+def kept_tables(audit: Audit, most: int) -> list[Table]:
     """Accuracy kept against answers kept: one table per dataset."""
     columns = KEPT if len(audit.models) == 1 else (text("model", "model"), *KEPT)
-    most = MAX_ROWS // len(audit.datasets)
+    most = max(1, most // len(audit.datasets))
     return [
         table(
             f"kept-{i}",
@@ -182,14 +193,18 @@ def kept_tables(audit: Audit) -> list[Table]:
     ]
 
 
-def flip_table(audit: Audit) -> Table:
+def flip_table(audit: Audit, most: int) -> Table:
     """Flip classes as counts and rates."""
     columns = FLIPS if len(audit.models) == 1 else (text("model", "model"), *FLIPS)
     rows = [point for point in audit.points if point["method"] != FULL]
-    return table("flips", "Flip classes: what became of the answers that changed", columns, rows)
+    return table("flips", "Flip classes: what became of the answers that changed", columns, rows, most)
 
 
-def correlation_table(audit: Audit) -> Table:
-    """Every correlation that was computed, the primary ones first."""
-    rows = [{**row, "scope": row["scope"].replace("_", " ")} for row in audit.correlations]
-    return table("correlations", "Correlation of spectral shifts with agreement", CORRELATIONS, rows)
+def correlation_table(audit: Audit, most: int) -> Table:
+    """Every correlation that was computed: the primary ones first, then by scope (the leading one first) and p."""
+
+    def rank(row: Row) -> tuple[bool, int, float]:
+        return not row["primary"], -len(row["scope"]), 2.0 if row["p"] is None else row["p"]
+
+    rows = [{**row, "scope": row["scope"].replace("_", " ")} for row in sorted(audit.correlations, key=rank)]
+    return table("correlations", "Correlation of spectral shifts with agreement", CORRELATIONS, rows, most)

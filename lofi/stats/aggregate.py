@@ -86,8 +86,7 @@ def _open_samples(con: duckdb.DuckDBPyConnection, files: Sequence[Path], tables:
     con.execute("SET VARIABLE sample_files = (SELECT list(file ORDER BY file) FROM stamps)")
     listed = ", ".join(map(_quoted, paths))
     con.execute(
-        f"CREATE VIEW samples AS FROM read_parquet([{listed}], union_by_name = true,"
-        " hive_partitioning = false)"
+        f"CREATE VIEW samples AS FROM read_parquet([{listed}], union_by_name = true, hive_partitioning = false)"
     )
 
 

@@ -15,8 +15,7 @@ MESSAGES = {
     "many_full": "{place} has more than one full cell; keep one keep and one seed of it",
     "many_floor": "{place} has more than one floor cell; keep one keep and one seed of it",
     "repeated": "{cell} holds {n} samples more than once ({ids}); give each shard once",
-    "foreign_ids": "{cell} holds {n} samples that its full cell lacks ({ids});"
-    " evaluate both on the same samples",
+    "foreign_ids": "{cell} holds {n} samples that its full cell lacks ({ids}); evaluate both on the same samples",
     "absent_ids": "{cell} lacks {n} samples of its full cell ({ids}); evaluate both on the same samples",
     "other_doc": "{cell} has {n} samples whose question or image is not the full cell's ({ids});"
     " evaluate both from the same prepared dataset",

@@ -62,9 +62,7 @@ def correlate(x: Floats, y: Floats, groups: Integers, blocks: Integers, *, seed:
     varies: Booleans = (x != 0).any(axis=0)
     if not y.any():
         return Correlations(n_variables, len(y), n_groups, ["agreement does not vary"] * n_variables)
-    result = Correlations(
-        n_variables, len(y), n_groups, [None if v else "the statistic does not vary" for v in varies]
-    )
+    result = Correlations(n_variables, len(y), n_groups, [None if v else "the statistic does not vary" for v in varies])
     if varies.any():
         _fill(result, varies, x[:, varies], y, groups, blocks, np.random.default_rng(seed))
     return result
@@ -98,8 +96,7 @@ def permutation_p(x: Floats, y: Floats, groups: Integers, rng: np.random.Generat
     x, y = _unit(x), _unit(y)
     observed = np.abs(y @ x) - ROUNDING
     as_extreme = sum(
-        np.count_nonzero(np.abs(y[order] @ x) >= observed, axis=0)
-        for order in permutations(groups, PERMUTATIONS, rng)
+        np.count_nonzero(np.abs(y[order] @ x) >= observed, axis=0) for order in permutations(groups, PERMUTATIONS, rng)
     )
     return np.asarray((1 + as_extreme) / (1 + PERMUTATIONS), dtype=np.float64)
 

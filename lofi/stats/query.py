@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import math
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import duckdb
 from lofi.errors import UserError, unknown
 
 FORMATS = ("table", "csv", "json")
+READING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 
 
 def query(sql: str, tables: Path, format: str = "table") -> str:
@@ -31,13 +34,10 @@ def query(sql: str, tables: Path, format: str = "table") -> str:
                 _open_samples(con, tables)
             con.execute(statements[0])
             names = [column[0] for column in con.description or []]
-            rows = con.fetchall()
+            rows = [tuple(map(_plain, row)) for row in con.fetchall()]
         except duckdb.Error as error:
             raise UserError(_one_line(error)) from error
     return {"table": as_table, "csv": as_csv, "json": as_json}[format](names, rows)
-
-
-READING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 
 
 def _open_tables(con: duckdb.DuckDBPyConnection, tables: Path) -> None:
@@ -67,11 +67,17 @@ def _one_line(error: duckdb.Error) -> str:
     return " ".join(line for line in lines if line)
 
 
+def _plain(value: Any) -> Any:
+    """Take an exact decimal as a float, and what is not a finite number as NULL."""
+    value = float(value) if isinstance(value, Decimal) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def as_table(names: list[str], rows: list[tuple[Any, ...]]) -> str:
     """Align columns: numbers to the right, six digits."""
     texts = [[_text(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(names, *texts, strict=True)]
-    right = [any(isinstance(row[at], int | float) for row in rows) for at in range(len(names))]
+    right = [any(type(row[at]) in (int, float) for row in rows) for at in range(len(names))]
     lines = [
         "  ".join(
             text.rjust(width) if at_right else text.ljust(width)
@@ -99,6 +105,8 @@ def _text(value: object) -> str:
     """One value in a table: a line break or tab inside it becomes a visible escape."""
     if value is None:
         return "NULL"
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, float):
         return f"{value:.6g}"
     return str(value).replace("\n", "\\n").replace("\t", "\\t")

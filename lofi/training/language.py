@@ -1,11 +1,14 @@
 """Stage 2: projector and language model learn to read the frozen encoder's features.
 
-A bare question loss stays at chance on everything that has to look something up. Three further losses cut each
-look-up into single hops, and are dropped after training:
+A bare question loss stays at chance on everything that has to look something up. Further losses cut each look-up
+into single hops; their heads are dropped after training:
 
 - alignment: a projected digit patch must score its digit and colour words under the model's own embedding;
 - words: after two layers a digit word in the prompt must know its colour in the picture (or that it is absent),
   and a colour word its digits;
+- number: after two layers the word `image` in the prompt must know how many digits there are;
+- known: after three layers every prompt token behind the question must know its answer in words, so that an option
+  has something to compare itself with;
 - options: after four layers the word of an option must know whether it is the right one.
 """
 
@@ -18,7 +21,7 @@ from torch.nn import functional as F
 from transformers import LlavaForConditionalGeneration
 
 from lofi.data.digits.questions import DIGITS
-from lofi.data.digits.scenes import COLOUR_NAMES, Scene
+from lofi.data.digits.scenes import COLOUR_NAMES, MAX_DIGITS, Scene
 from lofi.models.packing import Packed, pack
 from lofi.training.packs import (
     IGNORE,
@@ -33,7 +36,7 @@ from lofi.training.packs import (
 )
 
 ALIGN_SCALE = 10.0
-WORD_LAYER, OPTION_LAYER = 2, 4
+WORD_LAYER, KNOWN_LAYER, OPTION_LAYER = 2, 3, 4
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,10 @@ class Reader(nn.Module):
         self.digit_word = nn.Linear(width, 1 + len(COLOUR_NAMES))
         self.colour_word = nn.Linear(width, len(DIGITS))
         self.option = nn.Linear(width, 1)
+        self.number_norm, self.known_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.number = nn.Linear(width, 1 + MAX_DIGITS)
+        self.known = nn.Linear(width, model.config.text_config.vocab_size)
+        self.image_word = ids["image"]
         self.register_buffer("prefix", prefix_ids(model.config.image_seq_length), persistent=False)
         self.image_id = ids["<image>"]
         self.register_buffer("digit_ids", torch.tensor([ids[d] for d in DIGITS]), persistent=False)
@@ -89,8 +96,9 @@ def reader_loss(reader: Reader, features: Tensor, batch: Pack, digits: Tensor, c
     """The losses of one batch by name; digits and colours (b, n) are the patch labels."""
     states, _, projected = reader(features, batch)
     shape = batch.ids.shape
-    final, early, late = (
-        states[layer][:, len(reader.prefix) :].unflatten(1, shape[1:]) for layer in (-1, WORD_LAYER, OPTION_LAYER)
+    final, early, middle, late = (
+        states[layer][:, len(reader.prefix) :].unflatten(1, shape[1:])
+        for layer in (-1, WORD_LAYER, KNOWN_LAYER, OPTION_LAYER)
     )
     wanted = batch.weights[..., 1:] > 0
     logits = reader.head(final[..., :-1, :][wanted])
@@ -101,6 +109,11 @@ def reader_loss(reader: Reader, features: Tensor, batch: Pack, digits: Tensor, c
         "align": _alignment_loss(reader, projected, digits, colours),
         "words": _word_loss(reader, early, batch),
     }
+    if (place := (batch.ids == reader.image_word) & batch.words).any():
+        number = (batch.digit_colours > 0).sum(-1)[place.nonzero(as_tuple=True)[0]]
+        losses["number"] = F.cross_entropy(reader.number(reader.number_norm(early[place])), number)
+    if (place := batch.known != IGNORE).any():
+        losses["known"] = F.cross_entropy(reader.known(reader.known_norm(middle[place])), batch.known[place])
     if (batch.options >= 0).any():
         chosen = batch.options != IGNORE
         score = reader.option(reader.option_norm(late[chosen])).squeeze(-1)

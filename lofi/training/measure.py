@@ -1,7 +1,6 @@
 """Accuracy of a saved model by the ordinary road: auto classes, chat template, processor, generate."""
 
 from collections import defaultdict
-from itertools import batched
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,7 @@ def measure(directory: Path, *, n_images: int = 300, seed: int = 0, device: str 
             for question in questions
         ]
         hits: dict[str, list[bool]] = defaultdict(list)
-        batches = list(batched(asked, BATCH))
+        batches = [asked[start : start + BATCH] for start in range(0, len(asked), BATCH)]
         for batch in tqdm(batches, desc=f"measure {name}", mininterval=5):
             for (_, question), answer in zip(batch, _answers(processor, model, batch), strict=True):
                 right = answer.strip().lower() == question.answer.lower()
@@ -41,7 +40,7 @@ def measure(directory: Path, *, n_images: int = 300, seed: int = 0, device: str 
 
 
 @torch.no_grad()
-def _answers(processor, model, batch: tuple[tuple[Image.Image, Question], ...]) -> list[str]:  # type: ignore[no-untyped-def]
+def _answers(processor, model, batch: list[tuple[Image.Image, Question]]) -> list[str]:  # type: ignore[no-untyped-def]
     prompts = [
         processor.apply_chat_template(
             [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question.prompt}]}],

@@ -26,6 +26,7 @@ from lofi.training.model import CAPTION_PROMPT, build_tokenizer
 
 OPEN_WIDTH, LETTER_WIDTH = 23, 42
 IGNORE = -100
+SINGLE_ANSWER = ("color", "reading", "count", "lookup")
 CAPTION_WEIGHT, END_WEIGHT = 0.3, 0.2
 
 
@@ -39,6 +40,7 @@ class Pack:
     words: Tensor  # (b, q, w) bool: prompt columns, where digit and colour words are looked up in the picture
     options: Tensor  # (b, q, w) long: 1 right option, 0 wrong option, IGNORE elsewhere
     answer_at: Tensor  # (b, q) long: column of the first answer token
+    known: Tensor  # (b, q, w) long: token id of the answer in words where a prompt column can know it, else IGNORE
     skills: list[list[str]]
     digit_colours: Tensor  # (b, 10) long: 0 absent, else colour + 1
 
@@ -101,6 +103,7 @@ def build_pack(scenes: list[Scene], questions: list[list[Question]], width: int)
     ids, weights = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
     words, options = np.zeros(shape, bool), np.full(shape, IGNORE, np.int64)
     lengths, answer_at = np.zeros(shape[:2], np.int64), np.zeros(shape[:2], np.int64)
+    known = np.full(shape, IGNORE, np.int64)
     end = token_ids()["</s>"]
     for row, asked in enumerate(questions):
         for column, question in enumerate(asked):
@@ -113,11 +116,13 @@ def build_pack(scenes: list[Scene], questions: list[list[Question]], width: int)
             words[place][: len(prompt)] = True
             weights[place][len(prompt) : size - 1] = CAPTION_WEIGHT if question.skill == "caption" else 1.0
             weights[place][size - 1] = END_WEIGHT
+            first = len(_encode(question.text))
+            if question.skill in SINGLE_ANSWER:  # after the question there is one answer, whatever the options
+                known[place][first : len(prompt)] = token_ids()[_in_words(question)]
             if question.choices:
-                first = len(_encode(question.text))
                 for number in range(len(question.choices)):  # each option is newline, letter, stop, word
                     options[place][first + 4 * number + 3] = LETTERS[number] == question.answer
-    tensors = [torch.from_numpy(a) for a in (ids, lengths, weights, words, options, answer_at)]
+    tensors = [torch.from_numpy(a) for a in (ids, lengths, weights, words, options, answer_at, known)]
     skills = [[question.skill for question in asked] for asked in questions]
     return Pack(*tensors, skills=skills, digit_colours=torch.tensor([_digit_colours(scene) for scene in scenes]))
 
@@ -128,6 +133,10 @@ def _spoken(question: Question) -> tuple[str, str]:
         return question.text, question.answer
     answer = question.answer.capitalize() if question.skill == "existence" else question.answer
     return question.prompt, answer
+
+
+def _in_words(question: Question) -> str:
+    return question.choices[LETTERS.index(question.answer)] if question.choices else question.answer
 
 
 def _digit_colours(scene: Scene) -> list[int]:

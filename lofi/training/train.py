@@ -14,7 +14,7 @@ from lofi.training.language import Reader
 from lofi.training.loop import Schedule
 from lofi.training.measure import Accuracy, measure
 from lofi.training.model import build_config, build_model, build_processor
-from lofi.training.pictures import Pictures, draw_pictures
+from lofi.training.pictures import WARPS, Pictures, draw_pictures
 from lofi.training.reading import cache_features, train_reader
 
 
@@ -29,6 +29,7 @@ class Plan:
     reader_scenes: int = 12_000
     held_out_scenes: int = 300
     measured_images: int = 300
+    warps: int = WARPS
 
 
 def train(out: Path, work: Path, *, seed: int = 0, device: str = "auto", plan: Plan | None = None) -> None:
@@ -49,7 +50,7 @@ def _encoder(plan: Plan, work: Path, held_out: Pictures, seed: int, device: torc
     """Stage 1. Other scenes than in stage 2, so that stage 2 meets features that were not fitted to its pictures."""
     torch.manual_seed(seed)
     encoder = Encoder(CLIPVisionModel(plan.config.vision_config))
-    pictures = draw_pictures(seed, plan.encoder_scenes, split="train")
+    pictures = draw_pictures(seed, plan.encoder_scenes, split="train", warps=plan.warps)
     checkpoint = work / "encoder.pt"
     train_encoder(
         encoder, pictures, held_out, checkpoint=checkpoint, seed=seed, device=device, schedule=plan.encoder
@@ -67,7 +68,7 @@ def _language_model(
     model.model.vision_tower.requires_grad_(False)
     torch.manual_seed(seed + 1)
     reader = Reader(model)
-    pictures = draw_pictures(seed + 2, plan.reader_scenes, split="train")
+    pictures = draw_pictures(seed + 2, plan.reader_scenes, split="train", warps=plan.warps)
     tower = model.model.vision_tower
     train_reader(
         reader,

@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import select
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -27,14 +26,6 @@ FLAGS = (
 PATIENCE = 60.0
 
 
-def find() -> str:
-    """The browser; a test that needs one fails without it, because a skipped check checks nothing."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if path := shutil.which(name):
-            return path
-    raise AssertionError("these tests need a browser: apt-get install chromium")
-
-
 class Page:
     """One tab: what it logged, what it asked for, and what runs in it."""
 
@@ -48,7 +39,7 @@ class Page:
             os.dup2(b, 4)
 
         self._process = subprocess.Popen(
-            [find(), *FLAGS, f"--user-data-dir={profile}"],
+            ["chromium", *FLAGS, f"--user-data-dir={profile}"],
             pass_fds=(3, 4, to_read, to_write),
             preexec_fn=fds,
             stdout=subprocess.DEVNULL,

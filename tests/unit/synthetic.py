@@ -47,9 +47,7 @@ def make_sweep(
             ]
             for cell in cells:
                 sweep[cell] = [
-                    _row(cell, image, question, seed)
-                    for image in range(images)
-                    for question in range(questions)
+                    _row(cell, image, question, seed) for image in range(images) for question in range(questions)
                 ]
     return sweep
 

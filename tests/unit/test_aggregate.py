@@ -1,3 +1,4 @@
+import json
 import math
 import shutil
 from collections import defaultdict
@@ -214,7 +215,7 @@ def test_spectra_equal_a_slow_computation(sweep, tables):
         positive = [(a, b) for a, b in both if a > 0 and b > 0]
         assert row["n_dlog"] == len(positive)
         assert row["dlog"] == pytest.approx(fmean(math.log(a) - math.log(b) for a, b in positive), rel=1e-9, abs=1e-15)
-    assert {row["n"] for row in tables["spectra"]} != {row["n_dlog"] for row in tables["spectra"]}
+    assert any(row["n_dlog"] < row["n"] for row in tables["spectra"])
 
 
 def test_cells_hold_the_spectra_as_columns(tables):
@@ -237,7 +238,7 @@ def test_runs_list_the_files(sweep, tmp_path):
         rows = pq.read_table(file).to_pylist()
         assert row["rows"] == len(rows)
         assert row["errors"] == sum(row["status"] == "error" for row in rows)
-        assert store.json.loads(row["provenance"]) == store.read_metadata(file)
+        assert json.loads(row["provenance"]) == store.read_metadata(file)
         assert row["key"] == store.read_metadata(file)["key"]
         assert row["method"] == rows[0]["method"]
 
@@ -332,10 +333,8 @@ def test_without_grades_agreement_stays(tmp_path):
     tables = aggregated(sweep, tmp_path)
     for row in tables["cells"]:
         assert row["agreement"] is not None
-        empty = ("accuracy", "accuracy_low", "score", "neg_flip", "n_neg_flip", "neg_flip_low", "relative_accuracy")
-        assert [row[name] for name in empty if row["method"] != FULL] == [None] * (
-            len(empty) if row["method"] != FULL else 0
-        )
+        for name in ("accuracy", "accuracy_low", "score", "neg_flip", "n_neg_flip", "neg_flip_low"):
+            assert row[name] is None
     assert {row["class"] for row in tables["flips"]} == {None}
 
 

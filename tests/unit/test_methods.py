@@ -36,9 +36,7 @@ class CLSAttention:
         return self.scores
 
 
-def image(
-    grid: tuple[int, int] = (4, 6), d: int = 16, seed: int = 0, tokens: Tensor | None = None
-) -> VisualContext:
+def image(grid: tuple[int, int] = (4, 6), d: int = 16, seed: int = 0, tokens: Tensor | None = None) -> VisualContext:
     generator = torch.Generator().manual_seed(seed)
     n = grid[0] * grid[1]
     if tokens is None:
@@ -73,9 +71,7 @@ def test_the_registry_names_a_function_with_its_defaults(name: str) -> None:
 @pytest.mark.parametrize("name", REDUCERS)
 @QUICK
 @given(grid=GRIDS, d=st.integers(1, 9), seed=st.integers(0, 99))
-def test_every_count_is_kept_exactly_in_raster_order(
-    name: str, grid: tuple[int, int], d: int, seed: int
-) -> None:
+def test_every_count_is_kept_exactly_in_raster_order(name: str, grid: tuple[int, int], d: int, seed: int) -> None:
     n, ks = grid[0] * grid[1], counts(name, grid)
     for k, indices in zip(ks, kept(name, image(grid, d, seed), ks), strict=True):
         assert len(indices) == k
@@ -178,9 +174,7 @@ def test_attention_with_nan_or_absent_is_an_error() -> None:
 def test_fastervlm_keeps_the_most_attended() -> None:
     context = image()
     context.attention.scores = torch.tensor([0.0, 3.0, 1.0, 3.0, 2.0, 2.0])  # type: ignore[union-attr]
-    small = VisualContext(
-        torch.ones(6, 2), torch.ones(6, 2), (2, 3), image_key=1, attention=context.attention
-    )
+    small = VisualContext(torch.ones(6, 2), torch.ones(6, 2), (2, 3), image_key=1, attention=context.attention)
     assert kept("fastervlm", small, [1, 2, 3, 5]) == [[1], [1, 3], [1, 3, 4], [1, 2, 3, 4, 5]]
 
 
@@ -214,12 +208,8 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("message", FAULTS)
-def test_a_wrong_selection_is_an_error_that_names_the_method(
-    message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "lofi.methods.random.random", lambda context, ks, seed: FAULTS[message](context.projected)
-    )
+def test_a_wrong_selection_is_an_error_that_names_the_method(message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lofi.methods.random.random", lambda context, ks, seed: FAULTS[message](context.projected))
     with pytest.raises(RuntimeError, match="'random'") as error:
         select("random", image(), [3], seed=0, params={})
     assert message in str(error.value)

@@ -31,11 +31,7 @@ def uneven(n: int, d: int, seed: int = 0) -> Tensor:
 
 def by_svd(x: Tensor) -> dict[str, float]:
     """The statistics as their definitions have them, from singular values, in plain Python."""
-    s = [
-        value
-        for value in torch.linalg.svdvals(x).tolist()
-        if value > 1e-6 * float(torch.linalg.matrix_norm(x, 2))
-    ]
+    s = [value for value in torch.linalg.svdvals(x).tolist() if value > 1e-6 * float(torch.linalg.matrix_norm(x, 2))]
     p = [value**2 / sum(v**2 for v in s) for value in s]
     q = [value / sum(s) for value in s]
     entropy = -sum(v * math.log(v) for v in p)
@@ -52,10 +48,7 @@ def by_svd(x: Tensor) -> dict[str, float]:
         "erank_rv": math.exp(-sum(v * math.log(v) for v in q)),
         "stable_rank": 1 / p[0],
         "top1_energy": p[0],
-        **{
-            f"k{c}": next(k for k in range(1, len(p) + 1) if sum(p[:k]) >= c / 100 - 1e-12)
-            for c in (90, 95, 99)
-        },
+        **{f"k{c}": next(k for k in range(1, len(p) + 1) if sum(p[:k]) >= c / 100 - 1e-12) for c in (90, 95, 99)},
         "max_row_share": max(norms) / sum(norms),
     }
 
@@ -98,9 +91,7 @@ def test_a_batch_equals_its_members_and_padding_changes_nothing() -> None:
 
 
 def test_what_is_undefined_is_nan_and_does_not_touch_its_neighbours() -> None:
-    batch = torch.stack(
-        [uneven(4, 6), torch.zeros(4, 6), torch.full((4, 6), math.nan), torch.full((4, 6), math.inf)]
-    )
+    batch = torch.stack([uneven(4, 6), torch.zeros(4, 6), torch.full((4, 6), math.nan), torch.full((4, 6), math.inf)])
     for name, values in spectra.spectrum_statistics(batch).items():
         assert bool(values[0].isfinite()), name
         assert bool(values[1:].isnan().all()), name
@@ -206,10 +197,7 @@ def test_the_basis_of_a_deficient_matrix_has_its_rank() -> None:
 
 def test_rank_rules() -> None:
     energy = torch.tensor([8.0, 1.0, 0.5, 0.5])
-    rank = {
-        rule: spectra.choose_rank(energy, rule, n=20, k=3)
-        for rule in ("fixed:2", "energy:0.9", "budget", "erank")
-    }
+    rank = {rule: spectra.choose_rank(energy, rule, n=20, k=3) for rule in ("fixed:2", "energy:0.9", "budget", "erank")}
     assert rank == {"fixed:2": 2, "energy:0.9": 2, "budget": 3, "erank": 2}  # PR = 100 / 65.5 = 1.53
     assert spectra.choose_rank(energy, "energy:1.0", n=20, k=3) == 4
     assert spectra.choose_rank(energy, "fixed:99", n=20, k=3) == 4  # the numerical rank
@@ -222,9 +210,7 @@ def test_rank_rules() -> None:
 
 @QUICK
 @given(SHAPES, st.integers(1, 14), st.booleans())
-def test_row_space_error_equals_the_pseudo_inverse(
-    shape: tuple[int, int, int], k: int, deficient: bool
-) -> None:
+def test_row_space_error_equals_the_pseudo_inverse(shape: tuple[int, int, int], k: int, deficient: bool) -> None:
     n, d, seed = shape
     x = low_rank(n, d, 2, seed=seed) if deficient else uneven(n, d, seed=seed)
     kept = torch.arange(n)[: min(k, n)]

@@ -1,0 +1,384 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lofi import feasible
+from lofi.cell import KEEP_ALL
+from lofi.config import check_models, from_dict, load
+from lofi.data.registry import dataset_names
+from lofi.errors import UserError
+from lofi.methods.registry import METHODS
+from lofi.models.facts import Facts
+from lofi.strict_yaml import read_overrides
+
+ROOT = Path(__file__).parents[2]
+
+
+def config(**changes):
+    """A small valid config with some keys replaced, or removed where the value is `...`."""
+    base = {
+        "models": {"m": {"source": "some/model"}},
+        "datasets": {"digits-pope": {}},
+        "methods": {"lofi": {}},
+        "keeps": [0.25],
+    }
+    return {key: value for key, value in {**base, **changes}.items() if value is not ...}
+
+
+def message(entries):
+    with pytest.raises(UserError) as caught:
+        from_dict(entries)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+WRONG = {
+    "unknown top key": (config(keep=[0.5]), ["'keep'", "did you mean 'keeps'", "shards"]),
+    "missing keeps": (config(keeps=...), ["the config has no 'keeps'", "add a list of shares"]),
+    "missing models": (config(models=...), ["no 'models'", "add a mapping"]),
+    "no models": (config(models={}), ["models {} is not allowed", "at least one entry"]),
+    "models is a list": (config(models=["m"]), ["models ['m'] is not allowed", "use a mapping"]),
+    "model is text": (config(models={"m": "some/model"}), ["models.m 'some/model'", "use a mapping of settings"]),
+    "unknown model key": (config(models={"m": {"dype": "float32"}}), ["models.m", "'dype'", "did you mean 'dtype'"]),
+    "dtype": (config(models={"m": {"dtype": "float23"}}), ["models.m.dtype", "'float23'", "did you mean 'float32'"]),
+    "dtype is a number": (config(models={"m": {"dtype": 16}}), ["models.m.dtype 16", "use one of float32"]),
+    "device": (config(models={"m": {"device": "gpu"}}), ["models.m.device 'gpu'", "use auto, cpu, cuda"]),
+    "attention": (config(models={"m": {"attention": "flash"}}), ["attention 'flash'", "eager, sdpa"]),
+    "batch": (config(models={"m": {"batch_images": 0}}), ["models.m.batch_images 0", "at least 1"]),
+    "batch is true": (config(models={"m": {"batch_images": True}}), ["batch_images True", "whole number"]),
+    "unquoted revision": (config(models={"m": {"revision": 1234567}}), ["revision 1234567", "in quotes"]),
+    "model name as a path": (config(models={"a/b": {}}), ["'a/b'", "letters, digits"]),
+    "name with a wildcard": (config(methods={"{x}": {"reducer": "lofi"}}), ["'{x}'", "letters, digits"]),
+    "key that is no text": (config(datasets={1: {}}), ["key 1 in datasets", "put it in quotes"]),
+    "YAML's no": (config(methods={False: {}}), ["key False in methods", "put it in quotes"]),
+    "unknown dataset": (config(datasets={"digits-pop": {}}), ["unknown dataset", "did you mean 'digits-pope'"]),
+    "limit": (config(datasets={"digits-pope": {"limit": -1}}), ["datasets.digits-pope.limit -1", "0 for all"]),
+    "half a limit": (config(datasets={"digits-pope": {"limit": 2.5}}), ["limit 2.5", "whole number"]),
+    "prompt style": (
+        config(datasets={"digits-pope": {"prompt_style": "lmms"}}),
+        ["prompt style of dataset 'digits-pope'", "'lmms'", "lmms_eval"],
+    ),
+    "unknown method": (config(methods={"lofy": {}}), ["unknown method 'lofy'", "'lofi'", "add its `reducer`"]),
+    "unknown reducer": (
+        config(methods={"mine": {"reducer": "divprun"}}),
+        ["unknown reducer of methods.mine 'divprun'", "did you mean 'divprune'"],
+    ),
+    "full": (config(methods={"full": {}}), ["methods.full", "reserved", "always run"]),
+    "floor": (config(methods={"floor": {"reducer": "lofi"}}), ["methods.floor", "reserved"]),
+    "full renamed": (config(methods={"mine": {"reducer": "full"}}), ["methods.mine", "reserved"]),
+    "unknown parameter": (
+        config(methods={"lofi": {"scor": "ridge"}}),
+        ["methods.lofi", "'scor'", "did you mean 'score'", "rank"],
+    ),
+    "parameter value": (config(methods={"lofi": {"score": "best"}}), ["methods.lofi", "'best'", "one of leverage"]),
+    "parameter is a list": (config(methods={"lofi": {"score": ["ridge"]}}), ["methods.lofi.score ['ridge']"]),
+    "negative ridge": (config(methods={"lofi": {"ridge": -1}}), ["ridge -1", "a number >= 0"]),
+    "positions": (config(methods={"lofi": {"positions": "keep"}}), ["positions 'keep'", "reindexed, kept"]),
+    "seeds of a fixed method": (config(methods={"lofi": {"seeds": [0, 1]}}), ["methods.lofi has seeds", "random"]),
+    "one seed, no list": (config(methods={"random": {"seeds": 3}}), ["methods.random.seeds 3", "a list"]),
+    "no seeds": (config(methods={"random": {"seeds": []}}), ["methods.random.seeds []", "at least one"]),
+    "equal seeds": (config(methods={"random": {"seeds": [1, 1]}}), ["methods.random.seeds [1, 1]", "different"]),
+    "negative seed": (config(methods={"random": {"seeds": [-1]}}), ["methods.random.seeds[1] -1", "at least 0"]),
+    "keep above one": (config(keeps=[1.2]), ["keep 1.2 is outside (0, 1]"]),
+    "keep of zero": (config(keeps=[0]), ["keep 0 is outside (0, 1]"]),
+    "keep as text": (config(keeps=["0.5"]), ["keeps[1] '0.5'", "without quotes"]),
+    "keep with many digits": (config(keeps=[0.33333]), ["keep 0.33333", "more than four decimals"]),
+    "keep nan": (config(keeps=[float("nan")]), ["keep nan is outside (0, 1]"]),
+    "no keeps": (config(keeps=[]), ["keeps []", "at least one entry"]),
+    "one keep, no list": (config(keeps=0.5), ["keeps 0.5", "a list"]),
+    "keep of one": (config(keeps=[0.5, 1.0]), ["keeps has 1.0", "'full' always runs", "remove"]),
+    "keep of all": (config(keeps=[1]), ["keeps has 1,", "'full' always runs"]),
+    "keep twice": (config(keeps=[0.25, 0.5, 0.25000]), ["keeps has 0.2500 twice", "entries 1 and 3"]),
+    "shards": (config(shards=0), ["shards 0", "at least 1"]),
+    "pack axis": (config(pack=["methods"]), ["pack[1]", "'methods'", "did you mean 'method'"]),
+    "pack twice": (config(pack=["keep", "keep"]), ["pack ['keep', 'keep']", "different axes"]),
+    "pack is text": (config(pack="keep"), ["pack 'keep'", "a list"]),
+    "twin models": (
+        config(models={"a": {"source": "x/y"}, "b": {"source": "x/y", "dtype": "float32"}}),
+        ["models.b is the same as models.a"],
+    ),
+    "twin methods": (
+        config(methods={"lofi": {}, "other": {"reducer": "lofi", "ridge": 0, "score": "leverage"}}),
+        ["methods.other is the same as methods.lofi"],
+    ),
+}
+
+
+@pytest.mark.parametrize("entries, fragments", WRONG.values(), ids=WRONG.keys())
+def test_wrong_input_is_one_line_that_names_value_rule_and_fix(entries, fragments):
+    text = message(entries)
+    for fragment in fragments:
+        assert fragment in text, text
+
+
+def test_the_first_mistake_in_the_file_is_told():
+    assert "models.m.dtype" in message(config(models={"m": {"dtype": "x"}}, keeps=[], shards=0))
+
+
+def test_a_long_wrong_value_is_cut():
+    assert len(message(config(keeps="x" * 10_000))) < 300
+
+
+def test_defaults():
+    sweep = from_dict(config(models={"digits-llava": None}, datasets={"digits-sqa": None}, methods={"random": None}))
+    assert sweep.model("digits-llava").source == "embedded:digits-llava"
+    assert sweep.dataset("digits-sqa").limit == 0
+    assert sweep.method("random").seeds == (0,)
+    assert dict(sweep.method("random").params) == {"positions": "reindexed"}
+    assert (sweep.shards, sweep.pack) == (1, ("method", "keep", "seed"))
+
+
+def test_cells_of_an_irregular_grid():
+    sweep = from_dict(config(methods={"random": {"seeds": [4, 7]}, "lofi": {}}, keeps=[0.5, 36]))
+    reduced = [(cell.method, cell.keep, cell.seed) for cell in sweep.reduced_cells()]
+    assert reduced == [
+        ("random", "0.5000", 4),
+        ("random", "0.5000", 7),
+        ("random", "36", 4),
+        ("random", "36", 7),
+        ("lofi", "0.5000", 0),
+        ("lofi", "36", 0),
+    ]
+    assert [(cell.method, cell.keep, cell.seed) for cell in sweep.reference_cells()] == [
+        ("full", KEEP_ALL, 0),
+        ("floor", KEEP_ALL, 0),
+    ]
+    assert sweep.cells() == sweep.reference_cells() + sweep.reduced_cells()
+
+
+def test_numbers_take_the_type_of_the_default():
+    ridges = [
+        dict(from_dict(config(methods={"lofi": {"ridge": ridge}})).method("lofi").params)["ridge"]
+        for ridge in (1, 1.0, "1e0")
+    ]
+    assert ridges == [1.0, 1.0, 1.0]
+    assert {type(ridge) for ridge in ridges} == {float}
+
+
+def test_sampled_lofi_has_seeds():
+    sweep = from_dict(config(methods={"drawn": {"reducer": "lofi", "score": "sampled", "seeds": [1, 2]}}))
+    assert from_dict(sweep.to_dict()).method("drawn").seeds == (1, 2)
+
+
+def test_lookups_name_the_nearest():
+    sweep = from_dict(config())
+    assert sweep.method("full").reducer == sweep.method("floor").reducer == "full"
+    for lookup, name in ((sweep.model, "mm"), (sweep.dataset, "digits-pop"), (sweep.method, "lof")):
+        with pytest.raises(UserError, match="did you mean"):
+            lookup(name)
+
+
+UNEVEN = {"random": {"seeds": [0, 1]}, "lofi": {}}
+
+
+@pytest.mark.parametrize("pack", [[], ["keep"], ["method", "seed"], ["seed", "keep", "method"]])
+def test_pack_that_always_fits(pack):
+    sweep = from_dict(config(methods=UNEVEN, keeps=[0.5, 0.25], pack=pack))
+    packed = sweep.packed()
+    jobs = {
+        tuple(getattr(cell, axis) for axis in ("method", "keep", "seed") if axis not in pack)
+        for cell in sweep.reduced_cells()
+    }
+    assert len(packed) * len(jobs) == len(sweep.reduced_cells())
+    assert all(set(values) == set(pack) for values in packed)
+
+
+@pytest.mark.parametrize("pack", [["seed"], ["method"], ["method", "keep"], ["keep", "seed"]])
+def test_pack_that_needs_equal_seeds(pack):
+    text = message(config(methods=UNEVEN, pack=pack))
+    assert f"pack [{', '.join(pack)}] does not fit" in text
+    assert "has not" in text
+    assert "pack: [] or pack: [method, keep, seed]" in text
+    assert from_dict(config(methods={"random": {}, "lofi": {}}, pack=pack)).packed()
+
+
+NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,8}", fullmatch=True)
+MODELS = st.fixed_dictionaries(
+    {"source": st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=20)},
+    optional={
+        "revision": st.none() | st.text(st.characters(codec="ascii"), min_size=1, max_size=8),
+        "dtype": st.sampled_from(["float32", "bfloat16", "float16"]),
+        "device": st.sampled_from(["auto", "cpu", "cuda", "cuda:1"]),
+        "attention": st.sampled_from(["sdpa", "eager"]),
+        "batch_images": st.integers(1, 512),
+    },
+)
+SEEDS = st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=3, unique=True)
+METHOD_ENTRIES = st.one_of(
+    st.fixed_dictionaries({"reducer": st.sampled_from(["grid_1d", "pool", "divprune"])}),
+    st.fixed_dictionaries({"reducer": st.just("random")}, optional={"seeds": SEEDS}),
+    st.fixed_dictionaries(
+        {"reducer": st.just("lofi")},
+        optional={
+            "score": st.sampled_from(["leverage", "ridge", "energy", "residual"]),
+            "rank": st.sampled_from(["fixed:8", "energy:0.5", "budget", "erank"]),
+            "ridge": st.floats(0, 1e6, allow_nan=False) | st.integers(0, 99),
+            "positions": st.sampled_from(["reindexed", "kept"]),
+        },
+    ),
+)
+KEEPS = st.integers(1, 9999).map(lambda k: k / 10_000) | st.integers(2, 5000)
+CONFIGS = st.fixed_dictionaries(
+    {
+        "models": st.dictionaries(NAMES, MODELS, min_size=1, max_size=3),
+        "datasets": st.dictionaries(
+            st.sampled_from(dataset_names()),
+            st.fixed_dictionaries({}, optional={"limit": st.integers(0, 99)}),
+            min_size=1,
+        ),
+        "methods": st.dictionaries(
+            NAMES.filter(lambda n: n not in ("full", "floor")), METHOD_ENTRIES, min_size=1, max_size=3
+        ),
+        "keeps": st.lists(KEEPS, min_size=1, max_size=4),
+    },
+    optional={"shards": st.integers(1, 4), "pack": st.sampled_from([[], ["keep"], ["method", "seed"]])},
+)
+
+
+@given(CONFIGS)
+def test_a_valid_config_round_trips_and_an_invalid_one_is_one_line(entries):
+    try:
+        sweep = from_dict(entries)
+    except UserError as error:  # twins and equal keeps may be drawn
+        assert "\n" not in str(error)
+        assert "same as" in str(error) or "twice" in str(error)
+        return
+    again = from_dict(sweep.to_dict())
+    assert again == sweep
+    assert again.to_json() == sweep.to_json()
+    assert len(set(sweep.cells())) == len(sweep.cells())
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(["models", "datasets", "methods", "keeps", "shards", "pack", "else"]), JSON)
+def test_nonsense_is_a_user_error_or_fine(key, value):
+    try:
+        from_dict(config(**{key: value}))
+    except UserError as error:
+        assert "\n" not in str(error)
+
+
+def test_the_shipped_sweeps_load():
+    demo = load(ROOT / "config.yaml")
+    assert set(METHODS) - {"full"} <= {method.reducer for method in demo.methods}
+    assert len(demo.cells()) == 3 * (2 + 10 * 4)
+    for path in (ROOT / "workflow" / "sweeps").glob("*.yaml"):
+        assert load(path).cells()
+
+
+FILES = {
+    "duplicate key": ("a.yaml", "keeps: [0.5]\nshards: 1\nkeeps: [0.25]\n", ["line 3", "'keeps'", "first in line 1"]),
+    "nested duplicate": ("a.yaml", "methods:\n  lofi: {}\n  lofi: {}\n", ["line 3", "'lofi'", "first in line 2"]),
+    "duplicate in JSON": ("a.json", '{"keeps": [1], "keeps": [2]}', ["'keeps'", "given twice"]),
+    "bad YAML": ("a.yaml", "keeps: [0.5\nshards: 1\n", ["line 2", "not valid YAML", "brackets"]),
+    "tab": ("a.yaml", "keeps:\n\t- 0.5\n", ["line 2", "not valid YAML"]),
+    "bad JSON": ("a.json", '{"keeps": }', ["line 1", "not valid JSON"]),
+    "empty": ("a.yaml", "# nothing\n", ["is empty", "models, datasets"]),
+    "a list": ("a.yaml", "- models\n", ["holds list", "mapping"]),
+    "control character": ("a.yaml", "keeps: \x01\n", ["not valid YAML"]),
+    "a Python object": ("a.yaml", "keeps: !!python/object/apply:os.getcwd []\n", ["line 1", "not valid YAML"]),
+    "wrong value": ("a.yaml", "models: {}\ndatasets: {}\nmethods: {}\nkeeps: []\n", ["models {} is not allowed"]),
+}
+
+
+@pytest.mark.parametrize("name, text, fragments", FILES.values(), ids=FILES.keys())
+def test_wrong_files(tmp_path, name, text, fragments):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        load(path)
+    for fragment in [str(path), *fragments]:
+        assert fragment in str(caught.value), caught.value
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(UserError, match="no.yaml cannot be read: No such file"):
+        load(tmp_path / "no.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"keeps: \xe9")
+    with pytest.raises(UserError, match=r"latin.yaml is not UTF-8 text \(byte 7\)"):
+        load(tmp_path / "latin.yaml")
+
+
+def test_merge_keys_are_no_duplicates(tmp_path):
+    path = tmp_path / "merged.yaml"
+    path.write_text(
+        "models: {m: &m {source: x/y, dtype: float16}, n: {<<: *m, dtype: bfloat16}}\n"
+        "datasets: {digits-pope: }\nmethods: {lofi: }\nkeeps: [0.5]\n"
+    )
+    assert load(path).model("n").dtype == "bfloat16"
+
+
+def test_json_round_trip_through_a_file(tmp_path):
+    sweep = load(ROOT / "config.yaml")
+    (tmp_path / "sweep.json").write_text(sweep.to_json())
+    assert load(tmp_path / "sweep.json") == sweep
+
+
+def test_overrides_are_typed():
+    assert read_overrides(["keeps=[0.25, 36]", "models={m: {batch_images: 4}}", "shards=", "a=b=c"]) == {
+        "keeps": [0.25, 36],
+        "models": {"m": {"batch_images": 4}},
+        "shards": None,
+        "a": "b=c",
+    }
+    with pytest.raises(UserError, match="--config keeps: line 1: not valid YAML"):
+        read_overrides(["keeps=[0.25"])
+
+
+CLIP = Facts(family="llava", grid=(12, 12), n_visual=144, has_cls=True)
+SIGLIP = Facts(family="other", grid=(27, 27), n_visual=729, has_cls=False)
+DYNAMIC = Facts(family="dynamic", grid=None, n_visual=None, has_cls=False)
+
+FEASIBLE = {
+    "count above N": (CLIP, config(keeps=[200]), ["keep 200", "144", "models.m", "at most 143"]),
+    "count of N": (CLIP, config(keeps=[144]), ["keep 144", "at most 143"]),
+    "no CLS": (SIGLIP, config(methods={"fastervlm": {}}), ["methods.fastervlm", "CLS token", "models.m", "remove"]),
+    "no CLS, dynamic": (DYNAMIC, config(methods={"fastervlm": {}}), ["methods.fastervlm", "CLS token"]),
+    "no rectangle": (CLIP, config(methods={"g": {"reducer": "grid_2d"}}, keeps=[13]), ["methods.g", "13", "models.m"]),
+    "no pool": (CLIP, config(methods={"pool": {}}, keeps=[0.5, 13]), ["methods.pool", "13", "rectangle"]),
+}
+
+
+@pytest.mark.parametrize("facts, entries, fragments", FEASIBLE.values(), ids=FEASIBLE.keys())
+def test_what_a_model_cannot_do_is_refused(monkeypatch, facts, entries, fragments):
+    monkeypatch.setattr(feasible, "read_facts", lambda source, revision: facts)
+    with pytest.raises(UserError) as caught:
+        check_models(from_dict(entries))
+    for fragment in fragments:
+        assert fragment in str(caught.value), caught.value
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_model_can_do_passes(monkeypatch):
+    everything = {name: {} for name in METHODS if name != "full"}
+    monkeypatch.setattr(feasible, "read_facts", lambda source, revision: CLIP)
+    check_models(from_dict(config(methods=everything, keeps=[0.5, 0.25, 0.125, 0.0625, 143 - 11])))
+    for facts in (None, DYNAMIC):
+        monkeypatch.setattr(feasible, "read_facts", lambda source, revision, facts=facts: facts)
+        check_models(from_dict(config(methods={"grid_2d": {}, "lofi": {}}, keeps=[13, 100_000])))
+
+
+def test_a_missing_folder_names_the_model():
+    with pytest.raises(UserError, match=r"models\.m: model source './nowhere'"):
+        check_models(from_dict(config(models={"m": {"source": "./nowhere"}})))
+
+
+def test_reading_a_config_imports_nothing_heavy():
+    code = (
+        "import sys, pathlib, lofi.config as c; s = c.load(pathlib.Path('config.yaml')); s.cells();"
+        "print([m for m in ('torch', 'pandas', 'transformers', 'datasets', 'pyarrow', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

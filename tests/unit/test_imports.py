@@ -1,0 +1,90 @@
+"""Imports go one way: a layer may use those before it in this list, and only where the design says so."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# package or module of lofi -> what else of lofi it may import
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "progress": set(),
+    "strict_yaml": {"errors"},
+    "cell": {"errors"},
+    "store": set(),
+    "spectra": set(),
+    "provenance": set(),
+    "scoring": {"errors"},
+    "methods": {"errors", "spectra"},
+    "data": {"errors", "store"},
+    "models": {"errors", "methods"},
+    "sweep": {"cell", "errors", "methods"},
+    "breach": {"errors"},
+    "feasible": {"cell", "errors", "methods", "models", "sweep"},
+    "config": {"breach", "cell", "data", "errors", "feasible", "methods", "strict_yaml", "sweep"},
+    "identity": {"cell", "methods", "sweep"},
+    "engine": {
+        "cell",
+        "data",
+        "errors",
+        "identity",
+        "methods",
+        "models",
+        "progress",
+        "provenance",
+        "scoring",
+        "spectra",
+        "store",
+        "sweep",
+    },
+    "stats": {"cell", "errors", "store"},
+    "report": {"cell", "errors", "store"},
+    "training": {"data", "errors", "models", "progress"},
+    "cli": {"config", "data", "engine", "errors", "progress", "report", "stats", "training"},
+}
+LIGHT = ("lofi.cli", "lofi.config", "lofi.methods.registry", "lofi.data.registry", "lofi.models.facts", "lofi.identity")
+HEAVY = ("torch", "transformers", "datasets", "pandas", "duckdb", "pyarrow", "numpy")
+
+
+def imported(path: Path) -> set[str]:
+    """Every module of lofi that a file imports, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            # `from lofi.data import images` names the module images, `from lofi import __version__` does not
+            found |= {node.module} if node.module != "lofi" else {f"lofi.{name.name}" for name in node.names}
+    return {name for name in found if name.startswith("lofi.")}
+
+
+def test_imports_go_one_way(repository: Path) -> None:
+    order = list(ALLOWED)
+    for layer, allowed in ALLOWED.items():
+        assert all(order.index(other) < order.index(layer) for other in allowed if other != "feasible"), layer
+    for path in sorted((repository / "lofi").rglob("*.py")):
+        layer = path.relative_to(repository / "lofi").parts[0].removesuffix(".py")
+        if layer == "__init__":
+            continue
+        assert layer in ALLOWED, f"{path} belongs to no layer of this list"
+        used = {name.split(".")[1] for name in imported(path)} - {layer, "__version__", "NUMERICS_VERSION"}
+        assert used <= ALLOWED[layer], f"{path} imports {sorted(used - ALLOWED[layer])}"
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_light_modules_stay_light(module: str) -> None:
+    code = f"import sys, {module}; print(*sorted(set({HEAVY!r}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_modules_and_functions_stay_short(repository: Path) -> None:
+    for path in sorted((repository / "lofi").rglob("*.py")):
+        text = path.read_text()
+        assert len(text.splitlines()) <= 300, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno:
+                start = node.body[0].end_lineno if ast.get_docstring(node) and node.body[0].end_lineno else node.lineno
+                assert node.end_lineno - start <= 40, f"{path}:{node.name}"

@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+
+from lofi.stats.resample import (
+    draw_counts,
+    draws_of_blocks,
+    draws_within,
+    percentile_interval,
+    permutations,
+    rate_intervals,
+)
+
+
+def column(values):
+    return np.asarray(values, dtype=np.float64)[:, None]
+
+
+def test_draws_are_multinomial():
+    blocks = list(draw_counts(5, 20_000, np.random.default_rng(0)))
+    counts = np.concatenate(blocks)
+    assert counts.shape == (20_000, 5)
+    assert (counts.sum(axis=1) == 5).all()
+    assert counts.mean(axis=0) == pytest.approx(np.ones(5), abs=0.03)
+    assert counts.var(axis=0) == pytest.approx(np.full(5, 0.8), abs=0.03)  # n p (1 - p)
+
+
+def test_draws_do_not_depend_on_the_size_of_blocks(monkeypatch):
+    whole = np.concatenate(list(draw_counts(7, 100, np.random.default_rng(3))))
+    monkeypatch.setattr("lofi.stats.resample.BLOCK_VALUES", 70)
+    blocks = list(draw_counts(7, 100, np.random.default_rng(3)))
+    assert len(blocks) == 10
+    np.testing.assert_array_equal(np.concatenate(blocks), whole)
+
+
+def test_interval_of_independent_samples_is_the_normal_one():
+    n, p = 2000, 0.3
+    hits = column(np.arange(n) < p * n)
+    low, high = rate_intervals(hits, np.ones((n, 1)), 4000, seed=1)
+    half = 1.96 * np.sqrt(p * (1 - p) / n)
+    assert low[0] == pytest.approx(p - half, abs=0.1 * half)
+    assert high[0] == pytest.approx(p + half, abs=0.1 * half)
+
+
+def test_interval_knows_that_questions_about_one_image_go_together():
+    # 200 images whose 10 questions are all right or all wrong: as little is known as from 200 samples.
+    right = column(np.arange(200) < 100) * 10
+    low, high = rate_intervals(right, np.full((200, 1), 10.0), 4000, seed=1)
+    half = 1.96 * np.sqrt(0.25 / 200)
+    assert high[0] - low[0] == pytest.approx(2 * half, rel=0.1)
+
+
+def test_interval_covers_as_often_as_it_says():
+    rng = np.random.default_rng(5)
+    covered = []
+    for seed in range(200):
+        rate = rng.beta(6, 4, size=60)  # each image has its own rate; the mean is 0.6
+        size = rng.integers(1, 8, size=60)
+        low, high = rate_intervals(column(rng.binomial(size, rate)), column(size), 300, seed=seed)
+        covered.append(low[0] <= 0.6 <= high[0])
+    assert 0.88 <= np.mean(covered) <= 0.99
+
+
+def test_all_rates_see_the_same_draws():
+    rng = np.random.default_rng(0)
+    hits = column(rng.binomial(3, 0.4, size=50))
+    both = np.hstack([hits, 3 - hits])  # a rate and one minus it
+    low, high = rate_intervals(both, np.full((50, 2), 3.0), 500, seed=2)
+    assert low[1] == pytest.approx(1 - high[0])
+    assert high[1] == pytest.approx(1 - low[0])
+
+
+def test_no_spread_gets_the_exact_binomial_interval():
+    low, high = rate_intervals(
+        np.hstack([np.zeros((100, 1)), np.full((100, 1), 3.0)]), np.full((100, 2), 3.0), 50, seed=0
+    )
+    assert (low[0], high[1]) == (0, 1)
+    assert high[0] == pytest.approx(1 - 0.025 ** (1 / 100))
+    assert low[1] == pytest.approx(0.025 ** (1 / 100))
+
+
+def test_fewer_than_two_clusters_have_no_interval():
+    sizes = np.array([[3.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
+    low, high = rate_intervals(sizes * 0.5, sizes, 100, seed=0)
+    assert np.isnan([*low, *high]).all()
+    assert np.isnan(rate_intervals(np.empty((0, 2)), np.empty((0, 2)), 100, seed=0)).all()
+
+
+def test_percentiles_leave_out_undefined_draws():
+    draws = np.column_stack([np.linspace(0, 1, 1001), np.full(1001, np.nan)])
+    draws[:100, 0] = np.nan
+    low, high = percentile_interval(draws)
+    assert (low[0], high[0]) == pytest.approx((0.1 + 0.9 * 0.025, 1 - 0.9 * 0.025), abs=1e-3)
+    assert np.isnan(low[1])
+    assert np.isnan(high[1])
+
+
+def test_permutations_stay_inside_their_groups():
+    groups = np.array([2, 0, 2, 1, 0, 2])
+    orders = np.concatenate(list(permutations(groups, 3000, np.random.default_rng(0))))
+    assert orders.shape == (3000, 6)
+    assert (np.sort(orders, axis=1) == np.arange(6)).all()
+    assert (groups[orders] == groups).all()
+    for place, reached in ((0, (0, 2, 5)), (1, (1, 4)), (3, (3,))):
+        values, counts = np.unique(orders[:, place], return_counts=True)
+        assert tuple(values) == reached
+        assert counts == pytest.approx(np.full(len(reached), 3000 / len(reached)), rel=0.1)
+
+
+def test_draws_within_groups_keep_each_group_s_size():
+    groups = np.array([0, 0, 0, 1, 1])
+    counts = draws_within(groups, 200, np.random.default_rng(0))
+    assert (counts[:, :3].sum(axis=1) == 3).all()
+    assert (counts[:, 3:].sum(axis=1) == 2).all()
+
+
+def test_draws_of_blocks_take_them_whole():
+    counts = draws_of_blocks(np.array([7, 7, 9, 9, 9, 3]), 200, np.random.default_rng(0))
+    assert (counts[:, 0] == counts[:, 1]).all()
+    assert (counts[:, 2] == counts[:, 4]).all()
+    assert (counts[:, [0, 2, 5]].sum(axis=1) == 3).all()

@@ -1,0 +1,104 @@
+"""Snakemake in a folder of its own, with the real `lofi` or with the stub."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[2]
+STUB = Path(__file__).parent / "stub_lofi.py"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: runs models through the whole workflow, minutes long")
+
+
+@dataclass
+class Workflow:
+    """A working directory with its sweep in sweep.yaml."""
+
+    folder: Path
+    sweep: dict = field(default_factory=dict)
+    stub: bool = False
+    configfile: bool = True  # False runs the default sweep
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """PATH as a user has it: the environment's commands first."""
+        bins = [*([str(self.folder / "bin")] if self.stub else []), str(Path(sys.executable).parent)]
+        return {**os.environ, "PATH": os.pathsep.join([*bins, os.environ["PATH"]]), "HF_HUB_OFFLINE": "1"}
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line of one Snakemake run on this sweep."""
+        (self.folder / "sweep.yaml").write_text(yaml.safe_dump(self.sweep, sort_keys=False))
+        start = [sys.executable, "-m", "snakemake", "-s", str(REPOSITORY / "Snakefile"), *arguments]
+        if self.configfile and "--configfile" not in arguments:
+            start += ["--configfile", str(self.folder / "sweep.yaml")]
+        return [*start, "--directory", str(self.folder)]
+
+    def snakemake(self, *arguments: str, ok: bool = True) -> str:
+        """Run Snakemake to its end and return all it says."""
+        done = subprocess.run(
+            self.command(*arguments),
+            cwd=REPOSITORY,  # where the slurm profile is found
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert (done.returncode == 0) == ok, f"exit code {done.returncode}\n{done.stdout}\n{self.logs()}"
+        return done.stdout
+
+    def run(self, *arguments: str, ok: bool = True) -> str:
+        """Run the jobs."""
+        return self.snakemake("--cores", "2", "--rerun-incomplete", *arguments, ok=ok)
+
+    def plan(self, *arguments: str) -> dict[str, int]:
+        """What a dry run counts: jobs by rule, without `all`."""
+        said = self.snakemake("--dry-run", *arguments)
+        if "Nothing to be done" in said:
+            return {}
+        table = said[said.index("Job stats:") :].split("\n\n")[0]
+        counts = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, flags=re.MULTILINE)}
+        assert counts.pop("total") == sum(counts.values())
+        counts.pop("all", None)
+        return counts
+
+    def logs(self) -> str:
+        """All logs of the rules, for messages of failed tests."""
+        return "\n".join(f"== {path}\n{path.read_text()}" for path in sorted(self.folder.glob("logs/**/*.log")))
+
+    def calls(self) -> list[str]:
+        """What the stub was called with since the last look, sorted."""
+        path = self.folder / "calls.txt"
+        lines = sorted(path.read_text().splitlines()) if path.exists() else []
+        path.unlink(missing_ok=True)
+        return lines
+
+
+@pytest.fixture
+def stubbed(tmp_path: Path) -> Iterator[Workflow]:
+    """A small sweep whose `lofi` is the stub."""
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text(
+        '{"model_type": "llava", "vision_config": '
+        '{"model_type": "clip_vision_model", "image_size": 96, "patch_size": 8}}'
+    )
+    command = tmp_path / "bin" / "lofi"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{STUB}" "$@"\n')
+    command.chmod(0o755)
+    sweep = {
+        "models": {"m": {"source": str(model)}},
+        "datasets": {"digits-pope": {}, "digits-sqa": {}},
+        "methods": {"random": {"seeds": [0, 1]}, "lofi": {}},
+        "keeps": [0.5, 0.25],
+    }
+    yield Workflow(tmp_path, sweep, stub=True)
