@@ -146,15 +146,18 @@ def _prepare(options: argparse.Namespace) -> None:
         return
     from lofi.data.prepare import prepare
     from lofi.data.registry import get_card
+    from lofi.progress import Progress
 
     spec = sweep.dataset(options.dataset)
-    prepare(
-        get_card(spec.name),
-        options.results / "data" / spec.name,
-        limit=spec.limit,
-        prompt_style=spec.prompt_style,
-        source=spec.source,
-    )
+    with Progress(f"prepare {spec.name}", 0, "question") as progress:
+        prepare(
+            get_card(spec.name),
+            options.results / "data" / spec.name,
+            limit=spec.limit,
+            prompt_style=spec.prompt_style,
+            source=spec.source,
+            progress=lambda questions, images: progress.reach(questions),
+        )
 
 
 def _job(options: argparse.Namespace) -> Any:

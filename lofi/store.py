@@ -3,7 +3,8 @@
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -130,29 +131,42 @@ def samples_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(ordered, schema=SAMPLES)
 
 
-def write_table(table: pa.Table, path: Path, metadata: Mapping[str, Any]) -> None:
-    """Write `table` so that `path` either holds all of it or is untouched: temporary name, sync, rename."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` to write to; after the block it is synced and takes the place of `path`.
+
+    So `path` either holds all that was written or is untouched, whatever kills the block.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    stamped = table.replace_schema_metadata(
-        {**(table.schema.metadata or {}), METADATA_KEY: json.dumps(dict(metadata), sort_keys=True).encode()}
-    )
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
+    temporary = Path(name)
     try:
-        pq.write_table(stamped, temporary, compression="zstd", row_group_size=8192)
-        with open(temporary, "rb+") as file:
+        yield temporary
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def stamp(metadata: Mapping[str, Any]) -> dict[bytes, bytes]:
+    """Metadata as it stands in a Parquet file, where `read_metadata` finds it."""
+    return {METADATA_KEY: json.dumps(dict(metadata), sort_keys=True).encode()}
+
+
+def write_table(table: pa.Table, path: Path, metadata: Mapping[str, Any]) -> None:
+    """Write `table` with its metadata, whole or not at all."""
+    stamped = table.replace_schema_metadata({**(table.schema.metadata or {}), **stamp(metadata)})
+    with replacing(path) as temporary:
+        pq.write_table(stamped, temporary, compression="zstd", row_group_size=8192)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """What `write_table` stamped on the file; empty where there is no such stamp."""
-    stamp = (pq.read_schema(path).metadata or {}).get(METADATA_KEY)
-    return dict(json.loads(stamp)) if stamp else {}
+    content = (pq.read_schema(path).metadata or {}).get(METADATA_KEY)
+    return dict(json.loads(content)) if content else {}
 
 
 def read_if_valid(path: Path, key: str, n_rows: int) -> pa.Table | None:

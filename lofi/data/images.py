@@ -1,14 +1,11 @@
 """Images: encoded bytes in and out of one Parquet file, and the one way they are decoded."""
 
 import io
-import json
-import os
-import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,7 +13,7 @@ from PIL import Image
 
 from lofi.data.digest import digest
 from lofi.errors import UserError
-from lofi.store import METADATA_KEY
+from lofi.store import replacing, stamp
 
 IMAGES = pa.schema(
     [
@@ -73,53 +70,38 @@ def _one_line(error: Exception) -> str:
     return "cannot identify image file" if "cannot identify" in str(error) else " ".join(str(error).split())
 
 
-class ImageWriter:
-    """Writes images one by one in bounded memory. The file appears only when `finish` was reached."""
+@contextmanager
+def image_writer(path: Path, metadata: Mapping[str, Any]) -> Iterator["ImageWriter"]:
+    """Write images one by one in bounded memory. The file appears when the block ends without an error."""
+    # Encoded images do not compress further, and their values never repeat.
+    plain = {"compression": "none", "use_dictionary": False, "write_statistics": ["image_hash"]}
+    schema = IMAGES.with_metadata(stamp(metadata))
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, **plain) as file:
+        writer = ImageWriter(file)
+        yield writer
+        writer.flush()
 
-    def __init__(self, path: Path, metadata: Mapping[str, Any]) -> None:
-        self.path = path
-        self._schema = IMAGES.with_metadata({METADATA_KEY: json.dumps(dict(metadata), sort_keys=True)})
+
+class ImageWriter:
+    """Collects images into row groups that are cheap to read one image from."""
+
+    def __init__(self, file: pq.ParquetWriter) -> None:
+        self._file = file
         self._pending: list[Encoded] = []
         self._size = 0
-
-    def __enter__(self) -> Self:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
-        os.close(handle)
-        self._temporary = Path(name)
-        # Encoded images do not compress further, and their values never repeat.
-        self._writer = pq.ParquetWriter(
-            name, self._schema, compression="none", use_dictionary=False, write_statistics=["image_hash"]
-        )
-        return self
 
     def add(self, image: Encoded) -> None:
         """Take one image, which must not have been added before."""
         self._pending.append(image)
         self._size += len(image.bytes)
         if self._size >= ROW_GROUP_BYTES or len(self._pending) >= ROW_GROUP_IMAGES:
-            self._flush()
+            self.flush()
 
-    def finish(self) -> None:
-        """Put the complete file in its place."""
-        self._flush()
-        self._writer.close()
-        with open(self._temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.chmod(self._temporary, 0o644)
-        os.replace(self._temporary, self.path)
-
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what is pending."""
         if self._pending:
-            rows = [asdict(image) for image in self._pending]
-            self._writer.write_table(pa.Table.from_pylist(rows, schema=self._schema))
+            self._file.write_table(pa.Table.from_pylist([asdict(image) for image in self._pending], schema=IMAGES))
         self._pending, self._size = [], 0
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._writer.close()
-        self._temporary.unlink(missing_ok=True)
 
 
 def read_bytes(path: Path, hashes: Iterable[str]) -> dict[str, bytes]:

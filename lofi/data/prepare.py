@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from lofi.data.digest import digest, digest_text, digest_values
 from lofi.data.docs import DOCS_FILE, IMAGES_FILE, Doc, docs_table, revision_of
-from lofi.data.images import ImageWriter, inspect
+from lofi.data.images import ImageWriter, image_writer, inspect
 from lofi.data.prompts import fill, options_of, render
 from lofi.data.registry import Card
 from lofi.data.rows import category_of, image_bytes, labels_of, target_of, targets_of
@@ -55,10 +55,9 @@ def prepare(
         "limit": limit,
     }
     reading = Reading(card, prompt_style)
-    with ImageWriter(out / IMAGES_FILE, metadata) as images:
+    with image_writer(out / IMAGES_FILE, metadata) as images:
         read_all(rows_of(card, origin), reading, images, limit=limit, progress=progress)
-        docs = reading.table()
-        images.finish()
+    docs = reading.table()
     metadata |= {"prompt_style": prompt_style, "key": revision_of(docs), "n_images": len(reading.images)}
     write_table(docs, out / DOCS_FILE, metadata)
     progress(docs.num_rows, len(reading.images))

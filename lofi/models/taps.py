@@ -103,7 +103,8 @@ class TappedAttention:
         key = self.raw("key", layer, index)
         width = query.shape[-1] // self._heads
         query, key = (side.reshape(len(side), self._heads, width).transpose(0, 1) for side in (query, key))
-        return (query @ key.mT * width**-0.5).softmax(-1)
+        scores: Tensor = query @ key.mT * width**-0.5
+        return scores.softmax(-1)
 
     @property
     def n_extra(self) -> int:

@@ -78,7 +78,7 @@ class Audit:
         means = {}
         for group in groups(self.points, ("method", "keep")):
             if len(group) == len(self.pairs):
-                means[group[0]["method"], group[0]["keep"]] = mean_row(group, ("method", "keep"))
+                means[group[0]["method"], group[0]["keep"]] = over_datasets(group, ("method", "keep"))
         return means
 
     def full(self, model: str, dataset: str) -> Row | None:
@@ -183,6 +183,21 @@ def read_rows(path: Path, columns: Collection[str] | None = None) -> list[Row]:
             if isinstance(value, float) and not math.isfinite(value):
                 row[column] = None
     return rows
+
+
+def over_datasets(rows: Sequence[Row], by: Sequence[str]) -> Row:
+    """`mean_row`, but with intervals that shrink with the number of datasets, because their images differ.
+
+    Inside one dataset cells share images, so bounds are averaged; over datasets half-widths add up in quadrature.
+    """
+    parts = [mean_row(group, (*by, "dataset")) for group in groups(rows, ("dataset",))]
+    merged = mean_row(parts, by)
+    for column in [name.removesuffix("_low") for name in merged if name.endswith("_low")]:
+        for end, sign in (("low", -1), ("high", 1)):
+            if merged[f"{column}_{end}"] is not None and merged[column] is not None:
+                squares = sum((part[f"{column}_{end}"] - part[column]) ** 2 for part in parts)
+                merged[f"{column}_{end}"] = merged[column] + sign * math.sqrt(squares) / len(parts)
+    return merged
 
 
 def ordered(

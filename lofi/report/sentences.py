@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lofi.cell import FLOOR, FULL, KEEP_ALL
-from lofi.report.audit import Audit, Row, mean_row, token_share
+from lofi.report.audit import Audit, Row, mean_row, over_datasets, token_share
 from lofi.report.words import (
     correlation,
     count,
@@ -205,8 +205,9 @@ def paired_difference(audit: Audit, keep: str, method: str) -> tuple[float | Non
     found = {(row["model"], row["dataset"]) for row in rows}
     if found != set(audit.pairs) or any(row[c] is None for row in rows for c in ("difference", "low", "high")):
         return None, None, None
-    mean = mean_row(rows, ("keep", "method", "versus"))
-    return mean["difference"], mean["low"], mean["high"]
+    named = [{**row, "difference_low": row["low"], "difference_high": row["high"]} for row in rows]
+    mean = over_datasets(named, ("keep", "method", "versus"))
+    return mean["difference"], mean["difference_low"], mean["difference_high"]
 
 
 def spectra(audit: Audit) -> Sentence:
@@ -223,7 +224,17 @@ def spectra(audit: Audit) -> Sentence:
     )
     if pooled is not None:
         detail += f"; pooled over all cells it is {correlation(pooled)}, which the keep alone can produce"
+    if (raw := _raw_ipr(audit)) is not None:
+        detail += f". Raw IPR, as in the paper, has {correlation(raw)} at equal keep"
     return Sentence(_spectra_headline(leading), detail + ".")
+
+
+def _raw_ipr(audit: Audit) -> Row | None:
+    """The leading correlation with the paper's own statistic: same site and tokens, not centred, moved by the count."""
+    wanted = {"scope": "within_model_dataset_keep", "delta": "dlog", "statistic": "ipr", "site": "projector"}
+    wanted |= {"tokens": "visual"}
+    rows = [c for c in audit.correlations if not c["centred"] and all(c[k] == v for k, v in wanted.items())]
+    return next((row for row in rows if row["pearson"] is not None), None)
 
 
 def _spectra_headline(leading: Row) -> str:

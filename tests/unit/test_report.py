@@ -11,7 +11,7 @@ import pytest
 from lofi.errors import UserError
 from lofi.report import build as build_module
 from lofi.report import drilldown, overview, sentences, words
-from lofi.report.audit import AXES, Audit, mean_row, ordered
+from lofi.report.audit import AXES, Audit, mean_row, ordered, over_datasets
 from tests.unit.report_setup import HOSTILE, Results, make_results
 
 
@@ -173,6 +173,9 @@ def test_the_ipr_sentence_gives_r_interval_p_n_and_the_pooled_value_as_a_warning
     detail = sentences.spectra(audit_of(cell("lofi"), correlations=rows)).detail.replace("\xa0", " ")
     assert "r = −0.50 [−0.70, −0.20], p = 0.010 (24 cells in 6 groups)" in detail
     assert "pooled over all cells it is r = −0.90 [−0.95, −0.80], which the keep alone can produce" in detail
+    raw = correlation(statistic="ipr", centred=False, primary=False, pearson=-0.3, low=None, high=None)
+    detail = sentences.spectra(audit_of(cell("lofi"), correlations=[*rows, raw])).detail
+    assert "Raw IPR, as in the paper, has r = −0.30 at equal keep." in detail
     assert "at least two methods" in sentences.spectra(audit_of(cell("lofi"))).detail
 
 
@@ -199,6 +202,17 @@ def test_means_leave_out_what_one_cell_lacks_and_add_counts_up():
     assert mean["agreement"] == pytest.approx(0.7)
     assert mean["n"] == 1000
     assert mean_row([cell("a", agreement=0.8), cell("a", agreement=None)], AXES[:-1])["agreement"] is None
+
+
+def test_intervals_shrink_with_datasets_but_not_with_models():
+    models = [{**cell("a"), "model": m} for m in "xy"]
+    assert over_datasets(models, ("method",))["agreement_low"] == pytest.approx(0.88)
+    datasets = [cell("a", dataset=d) for d in "wxyz"]
+    merged = over_datasets(datasets, ("method",))
+    assert merged["agreement"] == pytest.approx(0.9)
+    assert (merged["agreement_low"], merged["agreement_high"]) == (pytest.approx(0.89), pytest.approx(0.91))
+    unknown = over_datasets([*datasets, cell("a", dataset="v", half=None)], ("method",))
+    assert unknown["agreement_low"] is None
 
 
 # ---- warnings --------------------------------------------------------------------------------------------------

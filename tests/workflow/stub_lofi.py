@@ -4,11 +4,10 @@ It appends its arguments to calls.txt. Where a file `fail` exists, the commands 
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
-from lofi.config import from_dict, load
+from lofi.config import load
 
 RESULTS = Path("results")
 
@@ -21,15 +20,15 @@ def put(path):
 
 def main():
     with open("calls.txt", "a") as calls:
-        calls.write(" ".join(sys.argv[1:2] + [each for each in sys.argv[2:] if not each.startswith("{")]) + "\n")
+        calls.write(" ".join(sys.argv[1:]) + "\n")
     parser = argparse.ArgumentParser()
     parser.add_argument("command")
-    for name in ("json", "config", "output", "model", "dataset", "method", "keep", "work"):
+    for name in ("config", "output", "model", "dataset", "method", "keep", "work"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--shard", type=int)
     parser.add_argument("--seed", type=int)
     options = parser.parse_args()
-    files = {"plan": plan, "prepare": prepare, "reference": reference, "evaluate": evaluate}
+    files = {"prepare": prepare, "reference": reference, "evaluate": evaluate}
     paths = list(files[options.command](options) if options.command in files else others(options))
     failing = Path("fail").read_text().split() if Path("fail").exists() else []
     if options.command in failing:
@@ -37,12 +36,6 @@ def main():
         sys.exit("the stub fails as it was told to")
     for path in paths:
         put(path)
-
-
-def plan(options):
-    sweep = from_dict(json.loads(options.json))
-    Path(options.output).write_text(sweep.to_json())
-    return []
 
 
 def prepare(options):

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-ONCE = {"plan": 1, "aggregate": 1, "report": 1}
+ONCE = {"aggregate": 1, "report": 1}
 
 
 @pytest.mark.parametrize(
@@ -118,21 +118,20 @@ def limit_one_dataset(sweep):
     sweep["datasets"]["digits-sqa"] = {"limit": 5}
 
 
-LATER = {"aggregate": 1, "report": 1}
 CHANGES = [
     # what changes, what runs again at pack [], and the jobs of evaluate at the default pack (None: not looked at)
-    (touch_model, {"plan": 1}, 0),
-    (move_to_gpu, {"plan": 1}, None),
+    (touch_model, {"report": 1}, 0),
+    (move_to_gpu, {"report": 1}, None),
     (spell_out_default, {}, None),
-    (reorder_methods, {"plan": 1}, None),
-    (other_dtype, {"plan": 1, "reference": 2, "evaluate": 12, **LATER}, None),
-    (add_method, {"plan": 1, "evaluate": 4, **LATER}, 2),
-    (remove_method, {"plan": 1, **LATER}, None),
-    (change_parameter, {"plan": 1, "evaluate": 4, **LATER}, None),
-    (add_keep, {"plan": 1, "evaluate": 6, **LATER}, 2),
-    (add_seed, {"plan": 1, "evaluate": 4, **LATER}, None),
-    (add_dataset, {"plan": 1, "prepare": 1, "reference": 1, "evaluate": 6, **LATER}, None),
-    (limit_one_dataset, {"plan": 1, "prepare": 1, "reference": 1, "evaluate": 6, **LATER}, 1),
+    (reorder_methods, {"report": 1}, None),
+    (other_dtype, {"reference": 2, "evaluate": 12, **ONCE}, None),
+    (add_method, {"evaluate": 4, **ONCE}, 2),
+    (remove_method, {**ONCE}, None),
+    (change_parameter, {"evaluate": 4, **ONCE}, None),
+    (add_keep, {"evaluate": 6, **ONCE}, 2),
+    (add_seed, {"evaluate": 4, **ONCE}, None),
+    (add_dataset, {"prepare": 1, "reference": 1, "evaluate": 6, **ONCE}, None),
+    (limit_one_dataset, {"prepare": 1, "reference": 1, "evaluate": 6, **ONCE}, 1),
 ]
 
 

@@ -35,7 +35,6 @@ def checked_sweep():
 
 
 SWEEP = checked_sweep()
-PLAN = "results/sweep.json"
 DOCS = "results/data/{dataset}/docs.parquet"
 IMAGES = "results/data/{dataset}/images.parquet"
 STATES = "results/reference/model={model}/dataset={dataset}/shard-{shard}.parquet"
@@ -43,6 +42,15 @@ STATES_IMAGES = (
     "results/reference/model={model}/dataset={dataset}/images-{shard}.parquet"
 )
 UNPACKED = [axis for axis in AXES if axis not in SWEEP.pack]
+
+
+def write_sweep():
+    """Write the sweep, with every default filled in, for the jobs to read: after --configfile and --config."""
+    plan = Path("results/sweep.json")
+    plan.parent.mkdir(parents=True, exist_ok=True)
+    draft = plan.with_suffix(".draft")
+    draft.write_text(SWEEP.to_json())
+    draft.replace(plan)
 
 
 def cell_path(method="{method}", keep="{keep}", seed="{seed}"):

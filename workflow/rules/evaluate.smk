@@ -1,6 +1,6 @@
 """Every cell: one Parquet file of samples each. `pack` in the config says how many of them one job writes.
 
-REQUIRED: the sweep, and docs.parquet and images.parquet of the dataset.
+REQUIRED: docs.parquet and images.parquet of the dataset.
 OUTPUTS: results/samples/model=.../dataset=.../method=.../keep=.../seed=.../shard-....parquet, results/reference/...
 """
 
@@ -8,7 +8,6 @@ OUTPUTS: results/samples/model=.../dataset=.../method=.../keep=.../seed=.../shar
 rule reference:
     """The full model, its noise floor, and the hidden states that all other cells are compared with."""
     input:
-        sweep=ancient(PLAN),
         docs=DOCS,
         images=IMAGES,
     output:
@@ -27,14 +26,13 @@ rule reference:
     params:
         planned=planned_reference,
     shell:
-        "lofi reference --config {input.sweep} --model {wildcards.model} --dataset {wildcards.dataset}"
+        "lofi reference --config results/sweep.json --model {wildcards.model} --dataset {wildcards.dataset}"
         " --shard {wildcards.shard} > {log} 2>&1"
 
 
 rule evaluate:
     """All cells of one job. The cell cache keeps what a killed job has finished, and what has not changed."""
     input:
-        sweep=ancient(PLAN),
         docs=DOCS,
         images=IMAGES,
         states=STATES,
@@ -53,5 +51,5 @@ rule evaluate:
         planned=planned_evaluation,
         options=unpacked_options,
     shell:
-        "lofi evaluate --config {input.sweep} --model {wildcards.model} --dataset {wildcards.dataset}"
+        "lofi evaluate --config results/sweep.json --model {wildcards.model} --dataset {wildcards.dataset}"
         " --shard {wildcards.shard} {params.options} > {log} 2>&1"

@@ -1,6 +1,6 @@
 """The tables to one self-contained HTML page.
 
-REQUIRED: the sweep, results/tables, and the questions and images that the page shows as examples.
+REQUIRED: results/tables, and the questions and images that the page shows as examples.
 OUTPUTS: reports/index.html
 """
 
@@ -8,7 +8,6 @@ OUTPUTS: reports/index.html
 rule report:
     """Draw the figures and fill the page."""
     input:
-        sweep=ancient(PLAN),
         tables=TABLES,
         data=expand(
             [DOCS, IMAGES], dataset=[dataset.name for dataset in SWEEP.datasets]
@@ -22,5 +21,7 @@ rule report:
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        sweep=SWEEP.to_json(),
     shell:
-        "lofi report --config {input.sweep} --output {output} > {log} 2>&1"
+        "lofi report --config results/sweep.json --output {output} > {log} 2>&1"
