@@ -44,18 +44,22 @@ def kept_against_kept(audit: Audit) -> Figure:
     axes.set_xlabel("accuracy kept (relative accuracy, % of the full model's)")
     axes.set_ylabel("answers kept (agreement, %)")
     legend(figure, axes)
-    below = sum(row["agreement"] < row["relative_accuracy"] for row in drawn)
-    title = (
-        f"In {below} of {count(len(drawn), 'combination')} of method and keep, fewer answers are kept than accuracy is."
-        if drawn
-        else "No method was run on every model and dataset, so there is nothing to average."
-    )
     caption = (
         "One point per method and keep, the mean over every model and dataset; each line joins the keeps of a "
         "method, and a ring marks its harshest. Below the diagonal, accuracy looks better than the answers are. "
         "Vertical bars: 95 % intervals of agreement."
     )
-    return finish(figure, "fig-answer", title, caption)
+    return finish(figure, "fig-answer", _answer_title(audit, drawn), caption)
+
+
+def _answer_title(audit: Audit, drawn: list[Row]) -> str:
+    below = sum(row["agreement"] < row["relative_accuracy"] for row in drawn)
+    if drawn:
+        points = count(len(drawn), "combination")
+        return f"In {below} of {points} of method and keep, fewer answers are kept than accuracy is."
+    if any(audit.at(keep) for keep in audit.keeps):
+        return "Accuracy kept has no mean: on some dataset the full model is never right."
+    return "No method was run on every model and dataset, so there is nothing to average."
 
 
 def _diagonal(axes: Axes, rows: list[Row]) -> None:
@@ -67,7 +71,8 @@ def _diagonal(axes: Axes, rows: list[Row]) -> None:
     axes.set_ylim(bottom, 101)
     low = max(left, bottom)
     axes.plot([low, 101], [low, 101], color="#8a8a8a", linewidth=1, zorder=0)
-    axes.annotate("as many answers kept as accuracy ", (100, 100), xytext=(-12, 0), ha="right", va="center",
+    middle = low + 0.6 * (101 - low)
+    axes.annotate("as many answers kept as accuracy", (middle, middle), xytext=(-10, 6), ha="right", va="bottom",
                   textcoords="offset points", fontsize=8, color="#5c5c5c")  # fmt: skip
 
 

@@ -14,7 +14,8 @@ from lofi.store import read_metadata
 
 NAMED = 5  # cells or values named in one line before "and n more"
 MANY = 12  # values of one field that are still listed
-PER_FILE = ("key", "cell")  # fields that say which file it is, not how it was made
+PER_FILE = ("key", "cell", "rows", "shard")  # fields that say which file it is, not how it was made
+FIRST = ("lofi", "commit", "numerics", "model_revision", "dataset_revision", "device", "machine", "dtype", "versions")
 STATED = ("model_revision", "dataset_revision", "dtype", "attn_impl", "positions")  # columns of the runs table
 SMALL_N = 100
 UNPARSED = 0.02
@@ -166,7 +167,13 @@ def provenance(audit: Audit) -> list[tuple[str, str]]:
         stated = {name: run[name] for name in STATED if run.get(name) is not None}
         for name, value in _flat({**(stamp if isinstance(stamp, Mapping) else {}), **stated}):
             values.setdefault(name, {})[value] = None
-    return [(name, _values(sorted(found))) for name, found in sorted(values.items()) if name not in PER_FILE]
+    return [(name, _values(sorted(values[name]))) for name in sorted(values, key=_place) if name not in PER_FILE]
+
+
+def _place(name: str) -> tuple[int, str]:
+    """What readers look for first stands first."""
+    group = name.partition(".")[0]
+    return (FIRST.index(group) if group in FIRST else len(FIRST), name)
 
 
 def _values(found: list[str]) -> str:
@@ -178,6 +185,6 @@ def _values(found: list[str]) -> str:
 def _flat(stamp: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
     for name, value in stamp.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from _flat(value, "" if name == "constants" else f"{prefix}{name}.")
         elif value is not None:
             yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -19,7 +19,7 @@ from lofi.report.words import (
 )
 
 MID = 0.25
-SMALL = 0.005  # half a point: below it accuracy is said to hardly move
+SMALL = 0.01  # one point: below it accuracy is said to hardly move
 BUDGET = 0.1  # methods are compared where their layer-mean tokens lie this close to the request
 
 

@@ -87,7 +87,7 @@ RATIO = Column(
     bar=True,
 )
 EXCESS = Column(
-    "excess over floor (points)",
+    "excess (points)",
     lambda row: number(_excess(row), 1),
     _excess,
     "excess",

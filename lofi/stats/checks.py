@@ -8,24 +8,24 @@ from lofi.cell import Cell
 from lofi.errors import UserError
 from lofi.store import SAMPLES, SCHEMA_VERSION
 
-# {cell}, {n}, {ids}: which cell, how many samples, a few of their ids.
+# {cell}, {samples}, {ids}: which cell, how many samples, a few of their ids.
 MESSAGES = {
     "no_full": "{place} has no full cell to compare with; evaluate the method 'full' there",
     "no_floor": "{place} has no floor cell, so its noise is unknown; evaluate the method 'floor' there",
     "many_full": "{place} has more than one full cell; keep one keep and one seed of it",
     "many_floor": "{place} has more than one floor cell; keep one keep and one seed of it",
-    "repeated": "{cell} holds {n} samples more than once ({ids}); give each shard once",
-    "foreign_ids": "{cell} holds {n} samples that its full cell lacks ({ids}); evaluate both on the same samples",
-    "absent_ids": "{cell} lacks {n} samples of its full cell ({ids}); evaluate both on the same samples",
-    "other_doc": "{cell} has {n} samples whose question or image is not the full cell's ({ids});"
+    "repeated": "{cell} holds {samples} more than once ({ids}); give each shard once",
+    "foreign_ids": "{cell} holds {samples} that its full cell lacks ({ids}); evaluate both on the same samples",
+    "absent_ids": "{cell} lacks {samples} of its full cell ({ids}); evaluate both on the same samples",
+    "other_doc": "{cell} has {samples} whose question or image is not the full cell's ({ids});"
     " evaluate both from the same prepared dataset",
-    "other_scorer": "{cell} has {n} samples graded by another scorer version than the full cell's ({ids});"
+    "other_scorer": "{cell} has {samples} graded by another scorer version than the full cell's ({ids});"
     " evaluate both with the same lofi",
-    "other_cluster": "{cell} has {n} samples in another cluster than in the full cell ({ids});"
+    "other_cluster": "{cell} has {samples} in another cluster than in the full cell ({ids});"
     " evaluate both from the same prepared dataset",
-    "regraded": "{cell} has {n} samples with the full cell's answer but another grade ({ids});"
+    "regraded": "{cell} has {samples} with the full cell's answer but another grade ({ids});"
     " evaluate both with the same lofi",
-    "not_finite": "{cell} has {n} samples whose divergence from the full cell is not finite ({ids});"
+    "not_finite": "{cell} has {samples} whose divergence from the full cell is not finite ({ids});"
     " evaluate it again in float32",
 }
 
@@ -52,8 +52,8 @@ def check(con: duckdb.DuckDBPyConnection) -> None:
     message = MESSAGES[problem].format(
         cell=Cell(model, dataset, method, keep, seed),
         place=f"{model} / {dataset}",
-        n=n,
+        samples="1 sample" if n == 1 else f"{n} samples",
         ids=", ".join(ids or []) + (", ..." if ids and n > len(ids) else ""),
     )
-    more = f" ({len(found) - 1} more problems like this)" if len(found) > 1 else ""
+    more = f" (the first of {len(found)} such problems)" if len(found) > 1 else ""
     raise UserError(message + more)

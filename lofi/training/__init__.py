@@ -1,0 +1,1 @@
+"""How the embedded `digits-llava` is trained, from a seed."""

@@ -15,10 +15,9 @@ from torch.nn import functional as F
 from transformers import CLIPVisionModel
 
 from lofi.training.loop import Schedule, fit, generator_of
+from lofi.training.model import MEAN, STD
 from lofi.training.pictures import Pictures
 
-MEAN = (0.5, 0.5, 0.5)
-STD = (0.5, 0.5, 0.5)
 BATCH = 32
 BACKGROUND_WEIGHT = 0.1  # 128 of 144 patches are background
 SCHEDULE = Schedule(steps=2800, rate=1.5e-3, warmup=150, decay=1400, weight_decay=0.05, report_every=200)
@@ -37,7 +36,7 @@ class Encoder(nn.Module):
         self.scene = nn.ModuleList([nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 14)) for _ in range(2)])
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """pixels (b, 3, 96, 96) to digit logits (b, n, 11), colour logits (b, n, 5) and 2 scene logits (b, 14)."""
+        """Pixels (b, 3, 96, 96) to digit logits (b, n, 11), colour logits (b, n, 5) and 2 scene logits (b, 14)."""
         states = self.tower(pixel_values=pixels, output_hidden_states=True).hidden_states
         patches = self.patch_norm(states[-2][:, 1:])
         scene = [head(states[layer][:, 0]) for head, layer in zip(self.scene, (-2, -1), strict=True)]
@@ -118,9 +117,7 @@ def train_encoder(
     )
 
 
-def _loss_by_step(
-    encoder: Encoder, pictures: Pictures, seed: int, device: torch.device
-) -> Callable[[int], Tensor]:
+def _loss_by_step(encoder: Encoder, pictures: Pictures, seed: int, device: torch.device) -> Callable[[int], Tensor]:
     def loss_of(step: int) -> Tensor:
         rows = torch.randint(len(pictures), (BATCH,), generator=generator_of(seed, 1, step))
         pixels = pixels_of(pictures.images[rows.numpy()]).to(device)

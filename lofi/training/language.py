@@ -72,8 +72,8 @@ class Reader(nn.Module):
         self.register_buffer("colour_ids", torch.tensor([ids[c] for c in COLOUR_NAMES]), persistent=False)
 
     def forward(self, features: Tensor, batch: Pack) -> tuple[tuple[Tensor, ...], Packed, Tensor]:
-        """features (b, n, vision width). Returns all hidden states (b, s, d), the layout and the projected tokens."""
-        rows, questions, width = batch.ids.shape
+        """Read features (b, n, vision width). Returns all hidden states (b, s, d), the layout and the projected tokens."""
+        rows, _, width = batch.ids.shape
         projected = self.projector(features)  # (b, n, d)
         prefix = self.prefix.expand(rows, -1)
         embeds = self.language.embed_tokens(torch.cat([prefix, batch.ids.flatten(1)], dim=1))

@@ -81,7 +81,9 @@ def fit(
             text = " ".join(f"{name}={value:.3f}" for name, value in report().items())
             log.info("%s step %d loss %.3f %s", checkpoint.stem, done, loss.item(), text)
         if done % schedule.save_every == 0 or done == schedule.steps:
-            save_tensors(checkpoint, {"step": done, "weights": network.state_dict(), "optimiser": optimiser.state_dict()})
+            save_tensors(
+                checkpoint, {"step": done, "weights": network.state_dict(), "optimiser": optimiser.state_dict()}
+            )
     return done
 
 

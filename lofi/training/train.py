@@ -52,9 +52,7 @@ def _encoder(plan: Plan, work: Path, held_out: Pictures, seed: int, device: torc
     encoder = Encoder(CLIPVisionModel(plan.config.vision_config))
     pictures = draw_pictures(seed, plan.encoder_scenes, split="train", warps=plan.warps)
     checkpoint = work / "encoder.pt"
-    train_encoder(
-        encoder, pictures, held_out, checkpoint=checkpoint, seed=seed, device=device, schedule=plan.encoder
-    )
+    train_encoder(encoder, pictures, held_out, checkpoint=checkpoint, seed=seed, device=device, schedule=plan.encoder)
     return encoder
 
 
@@ -104,7 +102,11 @@ def model_card(accuracy: Accuracy, plan: Plan, seed: int) -> str:
         for name, scores in accuracy.items()
     ]
     return CARD.format(
-        encoder=plan.encoder.steps, reader=plan.reader.steps, seed=seed, images=plan.measured_images, table="\n".join(lines)
+        encoder=plan.encoder.steps,
+        reader=plan.reader.steps,
+        seed=seed,
+        images=plan.measured_images,
+        table="\n".join(lines),
     )
 
 
@@ -115,13 +117,15 @@ pipeline_tag: image-text-to-text
 ---
 # digits-llava
 
-A LLaVA of 1.7 million parameters that answers questions about handwritten digits in colour: CLIP vision tower (96 x 96
-pixels, 144 visual tokens, 4 layers of width 96), two-layer projector, Llama (6 layers of width 128), word-level vocabulary.
-It exists so that lofi can be tried and tested in minutes on a laptop, by the code that a 7B model goes through.
+A LLaVA of 1.7 million parameters that answers questions about handwritten digits in colour: CLIP vision tower
+(96 x 96 pixels, 144 visual tokens, 4 layers of width 96), two-layer projector, Llama (6 layers of width 128),
+word-level vocabulary. It exists so that lofi can be tried and tested in minutes on a laptop, by the code that a 7B
+model goes through.
 
-Made by `lofi train-digits`, seed {seed}: {encoder} steps of patch classification for the encoder, then {reader} steps for
-projector and language model behind the frozen encoder. The digits are the UCI ML hand-written digits as scikit-learn
-ships them (`load_digits`, CC BY 4.0): the first 1,397 for training, the last 400 for the accuracies below.
+Made by `lofi train-digits`, seed {seed}: {encoder} steps of patch classification for the encoder, then {reader} steps
+for projector and language model behind the frozen encoder. The digits are the UCI ML hand-written digits as
+scikit-learn ships them (`load_digits`, CC BY 4.0): the first 1,397 for training, the last 400 for the accuracies
+below.
 
 Accuracy with all visual tokens, {images} images a dataset, greedy generation:
 

@@ -13,7 +13,7 @@ def test_path():
 
 
 @pytest.mark.parametrize(
-    "keep, text", [(0.25, "0.2500"), (0.0625, "0.0625"), (1, "1.0000"), (1.0, "1.0000"), (2, "2"), (576, "576")]
+    ("keep", "text"), [(0.25, "0.2500"), (0.0625, "0.0625"), (1, "1.0000"), (1.0, "1.0000"), (2, "2"), (576, "576")]
 )
 def test_keep_text(keep, text):
     assert keep_text(keep) == text
@@ -35,7 +35,7 @@ def test_a_share_has_one_spelling(ten_thousandths):
 
 
 @pytest.mark.parametrize(
-    "keep, n, k", [("0.2500", 144, 36), ("0.0625", 144, 9), ("1.0000", 7, 7), ("0.0001", 10, 1), ("36", 144, 36)]
+    ("keep", "n", "k"), [("0.2500", 144, 36), ("0.0625", 144, 9), ("1.0000", 7, 7), ("0.0001", 10, 1), ("36", 144, 36)]
 )
 def test_kept_count(keep, n, k):
     assert kept_count(keep, n) == k

@@ -56,7 +56,7 @@ def test_other_samples(sweep, tmp_path):
         row["sample_id"] = "other-" + row["sample_id"]
     message = refused(sweep, tmp_path)
     assert message.startswith(f"{BROKEN} holds 9 samples that its full cell lacks (other-")
-    assert "1 more problem" in message  # the samples it lacks
+    assert "the first of 2 such problems" in message  # the samples it lacks
 
 
 def test_a_failed_sample_counts_as_there(sweep, tmp_path):
@@ -69,7 +69,7 @@ def test_a_failed_sample_counts_as_there(sweep, tmp_path):
 def test_a_sample_twice(sweep, tmp_path):
     sweep[BROKEN].append(dict(sweep[BROKEN][0]))
     message = refused(sweep, tmp_path)
-    assert message.startswith(f"{BROKEN} holds 1 samples more than once ({sweep[BROKEN][0]['sample_id']})")
+    assert message.startswith(f"{BROKEN} holds 1 sample more than once ({sweep[BROKEN][0]['sample_id']})")
 
 
 @pytest.mark.parametrize(

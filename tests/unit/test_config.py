@@ -29,6 +29,14 @@ def config(**changes):
     return {key: value for key, value in {**base, **changes}.items() if value is not ...}
 
 
+def attempt(entries):
+    """The sweep, or the message of its error."""
+    try:
+        return from_dict(entries), ""
+    except UserError as error:
+        return None, str(error)
+
+
 def message(entries):
     with pytest.raises(UserError) as caught:
         from_dict(entries)
@@ -109,7 +117,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("entries, fragments", WRONG.values(), ids=WRONG.keys())
+@pytest.mark.parametrize(("entries", "fragments"), WRONG.values(), ids=WRONG.keys())
 def test_wrong_input_is_one_line_that_names_value_rule_and_fix(entries, fragments):
     text = message(entries)
     for fragment in fragments:
@@ -242,11 +250,10 @@ CONFIGS = st.fixed_dictionaries(
 
 @given(CONFIGS)
 def test_a_valid_config_round_trips_and_an_invalid_one_is_one_line(entries):
-    try:
-        sweep = from_dict(entries)
-    except UserError as error:  # twins and equal keeps may be drawn
-        assert "\n" not in str(error)
-        assert "same as" in str(error) or "twice" in str(error)
+    sweep, error = attempt(entries)
+    if error:  # twins and equal keeps may be drawn
+        assert "\n" not in error
+        assert "same as" in error or "twice" in error
         return
     again = from_dict(sweep.to_dict())
     assert again == sweep
@@ -263,10 +270,8 @@ JSON = st.recursive(
 
 @given(st.sampled_from(["models", "datasets", "methods", "keeps", "shards", "pack", "else"]), JSON)
 def test_nonsense_is_a_user_error_or_fine(key, value):
-    try:
-        from_dict(config(**{key: value}))
-    except UserError as error:
-        assert "\n" not in str(error)
+    _, error = attempt(config(**{key: value}))
+    assert "\n" not in error
 
 
 def test_the_shipped_sweeps_load():
@@ -292,7 +297,7 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize("name, text, fragments", FILES.values(), ids=FILES.keys())
+@pytest.mark.parametrize(("name", "text", "fragments"), FILES.values(), ids=FILES.keys())
 def test_wrong_files(tmp_path, name, text, fragments):
     path = tmp_path / name
     path.write_text(text)
@@ -304,10 +309,10 @@ def test_wrong_files(tmp_path, name, text, fragments):
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(UserError, match="no.yaml cannot be read: No such file"):
+    with pytest.raises(UserError, match=r"no\.yaml cannot be read: No such file"):
         load(tmp_path / "no.yaml")
     (tmp_path / "latin.yaml").write_bytes(b"keeps: \xe9")
-    with pytest.raises(UserError, match=r"latin.yaml is not UTF-8 text \(byte 7\)"):
+    with pytest.raises(UserError, match=r"latin\.yaml is not UTF-8 text \(byte 7\)"):
         load(tmp_path / "latin.yaml")
 
 
@@ -351,7 +356,7 @@ FEASIBLE = {
 }
 
 
-@pytest.mark.parametrize("facts, entries, fragments", FEASIBLE.values(), ids=FEASIBLE.keys())
+@pytest.mark.parametrize(("facts", "entries", "fragments"), FEASIBLE.values(), ids=FEASIBLE.keys())
 def test_what_a_model_cannot_do_is_refused(monkeypatch, facts, entries, fragments):
     monkeypatch.setattr(feasible, "read_facts", lambda source, revision: facts)
     with pytest.raises(UserError) as caught:

@@ -20,7 +20,7 @@ def cells(models=8, datasets=6, methods=5, keeps=4, seed=0):
 
 
 def test_keep_alone_makes_a_pooled_correlation_and_none_within():
-    """Section 2.8 of the statistics note: why the correlation within (model, dataset, keep) leads."""
+    """Why the correlation within (model, dataset, keep) leads: the other two come out of nothing."""
     x, y, model_dataset, group = cells()
     pooled = correlate(x, y, np.zeros_like(group), model_dataset, seed=0)
     inside = correlate(x, y, model_dataset, model_dataset, seed=0)

@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,7 +82,7 @@ class Workflow:
 
 
 @pytest.fixture
-def stubbed(tmp_path: Path) -> Iterator[Workflow]:
+def stubbed(tmp_path: Path) -> Workflow:
     """A small sweep whose `lofi` is the stub."""
     model = tmp_path / "model"
     model.mkdir()
@@ -101,4 +100,4 @@ def stubbed(tmp_path: Path) -> Iterator[Workflow]:
         "methods": {"random": {"seeds": [0, 1]}, "lofi": {}},
         "keeps": [0.5, 0.25],
     }
-    yield Workflow(tmp_path, sweep, stub=True)
+    return Workflow(tmp_path, sweep, stub=True)

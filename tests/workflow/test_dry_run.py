@@ -15,7 +15,7 @@ ONCE = {"aggregate": 1, "report": 1}
 
 
 @pytest.mark.parametrize(
-    "pack, shards, reference, evaluate",
+    ("pack", "shards", "reference", "evaluate"),
     [
         (["method", "keep", "seed"], 1, 2, 2),
         (["method", "keep", "seed"], 3, 6, 6),
@@ -194,7 +194,7 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("change, line", MISTAKES.values(), ids=MISTAKES.keys())
+@pytest.mark.parametrize(("change", "line"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_a_mistake_in_the_config_is_one_line(stubbed, change, line):
     stubbed.sweep |= change
     lines = stubbed.snakemake("--dry-run", ok=False).splitlines()

@@ -41,6 +41,7 @@ STATES = "results/reference/model={model}/dataset={dataset}/shard-{shard}.parque
 STATES_IMAGES = (
     "results/reference/model={model}/dataset={dataset}/images-{shard}.parquet"
 )
+PACKED = SWEEP.packed()
 UNPACKED = [axis for axis in AXES if axis not in SWEEP.pack]
 
 
@@ -90,7 +91,7 @@ def planned_reference(wildcards):
 def planned_evaluation(wildcards):
     """Return the keys of the cells of one job in one hash, so that a changed parameter runs these cells again."""
     fixed = {axis: wildcards[axis] for axis in UNPACKED}
-    treatments = [{**fixed, **packed} for packed in SWEEP.packed()]
+    treatments = [{**fixed, **packed} for packed in PACKED]
     return digest(
         Cell(
             wildcards.model,

@@ -38,7 +38,7 @@ rule evaluate:
         states=STATES,
         states_images=STATES_IMAGES,
     output:
-        [cell_path(**packed) for packed in SWEEP.packed()],
+        [cell_path(**packed) for packed in PACKED],
     log:
         log_path("evaluate", "model", "dataset", *UNPACKED, "shard"),
     conda:

@@ -37,7 +37,7 @@ class Question:
 
 
 def existence(digit: int, scene: Scene, *, category: str = "") -> Question:
-    """Is this digit in the scene?"""
+    """Ask whether a digit is in the scene."""
     answer = "yes" if digit in scene.digits else "no"
     return Question(f"Is there a {digit} in the image?", answer, "existence", category=category)
 
