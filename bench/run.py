@@ -124,9 +124,8 @@ def main() -> None:
     for name in names:
         item = ITEMS[name]()
         found.append(item)
-        print(
-            f"{item.name:20} {item.value:8.2f}{item.unit}  [{item.spread[0]:.2f}, {item.spread[1]:.2f}]  vs {item.reference}"
-        )
+        low, high = item.spread
+        print(f"{item.name:20} {item.value:8.2f}{item.unit}  [{low:.2f}, {high:.2f}]  against {item.reference}")
     content = {"machine": {**machine(), "threads": torch.get_num_threads()}, "versions": versions()}
     target = Path(__file__).parent / "results.json"
     target.write_text(json.dumps({**content, "items": [asdict(item) for item in found]}, indent=1) + "\n")

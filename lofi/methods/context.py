@@ -52,9 +52,8 @@ class Selection:
 class Reduce(Protocol):
     """A reducer: for one image, one selection per entry of `ks`, so that shared work is done once."""
 
-    def __call__(
-        self, context: VisualContext, ks: Sequence[int], /, *, seed: int, **params: Any
-    ) -> list[Selection]: ...
+    def __call__(self, context: VisualContext, ks: Sequence[int], /, *, seed: int, **params: Any) -> list[Selection]:
+        """Select `ks` of the image's tokens."""
 
 
 def best_first(scores: Tensor) -> Tensor:

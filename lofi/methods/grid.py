@@ -20,7 +20,7 @@ def centres(n: int, k: int, device: torch.device) -> Tensor:
 
 
 def grid_1d(context: VisualContext, ks: Sequence[int], /, *, seed: int) -> list[Selection]:
-    """k tokens evenly spaced in raster order."""
+    """Keep k tokens evenly spaced in raster order."""
     n, device = len(context.projected), context.projected.device
     return [Selection(centres(n, k, device)) for k in ks]
 

@@ -74,9 +74,14 @@ def test_decoder_states_equal_the_librarys_hidden_states(adapter: Adapter, image
 def test_every_hook_is_gone_after_the_block_and_after_an_error(adapter: Adapter, images: list[Image.Image]) -> None:
     adapter.encode(adapter.pixels(images), {0, 1})
     assert n_hooks(adapter) == 0
-    with pytest.raises(RuntimeError, match="inside"), PruneBeforeDecoder(adapter, lambda _: None, positions="kept"):
-        assert n_hooks(adapter) > 0
-        raise RuntimeError("inside")
+
+    def fail_inside() -> None:
+        with PruneBeforeDecoder(adapter, lambda _: None, positions="kept"):
+            assert n_hooks(adapter) > 0
+            raise RuntimeError("inside")
+
+    with pytest.raises(RuntimeError, match="inside"):
+        fail_inside()
     assert n_hooks(adapter) == 0
 
 

@@ -9,7 +9,18 @@ import pytest
 
 from lofi.cli import main
 
-COMMANDS = ("plan", "prepare", "reference", "evaluate", "aggregate", "report", "check", "status", "query", "train-digits")
+COMMANDS = (
+    "plan",
+    "prepare",
+    "reference",
+    "evaluate",
+    "aggregate",
+    "report",
+    "check",
+    "status",
+    "query",
+    "train-digits",
+)
 
 
 @pytest.fixture

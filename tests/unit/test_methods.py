@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 import torch
@@ -98,7 +99,7 @@ def test_the_full_function_itself_keeps_all_or_refuses() -> None:
 @pytest.mark.parametrize("name", [name for name in REDUCERS if METHODS[name].nested and name != "full"])
 def test_nested_reducers_nest(name: str) -> None:
     sets = [set(indices) for indices in kept(name, image(), list(range(1, 25)))]
-    assert all(small < large for small, large in zip(sets, sets[1:], strict=False))
+    assert all(small < large for small, large in pairwise(sets))
 
 
 @pytest.mark.parametrize("name", [name for name in REDUCERS if name != "full"])

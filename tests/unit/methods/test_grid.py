@@ -1,6 +1,7 @@
 """Grids, pooling and the rectangles they need."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -34,7 +35,9 @@ def test_a_rectangle_fits_and_no_other_is_nearer_in_aspect(grid: tuple[int, int]
             rectangle(k, grid)
         return
     kh, kw = rectangle(k, grid)
-    assert kh * kw == k and kh <= grid[0] and kw <= grid[1]
+    assert kh * kw == k
+    assert kh <= grid[0]
+    assert kw <= grid[1]
     aspect = math.log(grid[0] / grid[1])
     for other in range(1, grid[0] + 1):
         if k % other == 0 and k // other <= grid[1]:
@@ -67,7 +70,7 @@ def test_a_count_that_is_no_rectangle_is_refused_with_its_neighbours(name: str) 
 def test_grid_1d_is_even_and_has_no_bias_to_one_end(n: int, data: st.DataObject) -> None:
     k = data.draw(st.integers(1, n - 1))
     indices = kept("grid_1d", (1, n), k)
-    gaps = [b - a for a, b in zip(indices, indices[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(indices)]
     assert not gaps or max(gaps) - min(gaps) <= 1
     assert abs(indices[0] - (n - 1 - indices[-1])) <= 1
 

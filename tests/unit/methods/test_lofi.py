@@ -34,7 +34,7 @@ def top(scores: Tensor, k: int) -> list[int]:
 def test_every_score_equals_its_definition(n: int, d: int, rank: int, seed: int) -> None:
     tokens = tokens_of(n, d, seed)
     x = tokens.double()
-    u, s, _ = torch.linalg.svd(x, full_matrices=False)
+    u, _, _ = torch.linalg.svd(x, full_matrices=False)
     r = min(rank, n - 1, d)
     inside = u[:, :r] @ (u[:, :r].T @ x)
     expected = {
@@ -92,9 +92,7 @@ def test_the_trace_holds_rank_mass_and_error() -> None:
     assert selection.trace["rank"] == 6.0
     mass = float(left[:, :6].square().sum(1)[selection.kept].sum()) / 6
     assert selection.trace["kept_mass"] == pytest.approx(mass, rel=1e-9)
-    assert selection.trace["reconstruction_error"] == pytest.approx(
-        spectra.row_space_error(tokens, selection.kept)
-    )
+    assert selection.trace["reconstruction_error"] == pytest.approx(spectra.row_space_error(tokens, selection.kept))
     assert run(tokens, 15, rank="budget").trace["rank"] == 15.0
     # Rank 3 and 16 tokens of which 8 are kept: nothing lies outside their span.
     flat = tokens[:, :3] @ torch.ones(3, 5).triu()
