@@ -94,7 +94,7 @@ def _add_looks(commands: _Commands) -> None:
     commands.add_on_sweep("check", _check, "check a config and say how many cells it asks for")
     commands.add_on_sweep("status", _status, "how far a sweep is, cell by cell")
 
-    tables = "cells, spectra, correlations, flips, categories, runs, samples"
+    tables = "cells, spectra, correlations, comparisons, flips, categories, runs, samples"
     query = commands.add("query", _query, f"run SQL over the tables {tables}")
     query.add_argument("sql", help='for example "SELECT method, keep, agreement FROM cells"')
     query.add_argument("--format", choices=("table", "csv", "json"), default="table")

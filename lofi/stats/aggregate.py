@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from lofi import store
 from lofi.errors import UserError
-from lofi.stats import checks, intervals, points
+from lofi.stats import checks, comparisons, intervals, points
 
-TABLES = ("cells", "spectra", "correlations", "flips", "categories", "runs")
+TABLES = ("cells", "spectra", "correlations", "comparisons", "flips", "categories", "runs")
 
 
 def aggregate(
@@ -64,6 +64,9 @@ def _build(con: duckdb.DuckDBPyConnection, progress: Callable[[str], None]) -> N
     progress("comparing answers")
     run_sql(con, "outcomes")
     con.register("intervals", intervals.resampled(con))
+    progress("comparing methods")
+    con.register("compared", comparisons.compared(con))
+    con.execute("CREATE TABLE comparisons AS FROM compared ORDER BY ALL")
     progress("comparing spectra")
     run_sql(con, "spectra")
     for name in ("cells", "categories", "flips", "runs"):

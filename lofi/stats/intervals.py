@@ -27,13 +27,18 @@ def resampled(con: duckdb.DuckDBPyConnection) -> pa.Table:
         " GROUP BY dataset ORDER BY dataset"
     ).fetchall()
     for dataset, n_clusters, cells in datasets:
-        seed = SEED + zlib.crc32(dataset.encode())
+        seed = dataset_seed(dataset)
         for start in range(0, len(cells), CELLS_AT_ONCE):
             batch = cells[start : start + CELLS_AT_ONCE]
             numerators, denominators = _sums_by_cluster(con, dataset, n_clusters, batch)
             low, high = rate_intervals(numerators, denominators, DRAWS, seed)
             parts.append(_as_table(batch, low, high))
     return pa.concat_tables([_as_table([], np.empty(0), np.empty(0)), *parts])
+
+
+def dataset_seed(dataset: str) -> int:
+    """The seed of a dataset's draws, so that whatever is compared on it is compared on the same images."""
+    return SEED + zlib.crc32(dataset.encode())
 
 
 def _sums_by_cluster(

@@ -64,7 +64,7 @@ def others(options):
         sweep = load(Path(options.config))
         missing = [cell for cell in sweep.cells() for s in range(sweep.shards) if not (RESULTS / cell.path(s)).exists()]
         assert not missing
-        tables = ("cells", "spectra", "correlations", "flips", "categories", "runs")
+        tables = ("cells", "spectra", "correlations", "comparisons", "flips", "categories", "runs")
         return [*(RESULTS / "tables" / f"{table}.parquet" for table in tables), RESULTS / "audit.duckdb"]
     if options.command == "report":
         return [options.output]

@@ -6,7 +6,15 @@ OUTPUTS: results/tables/*.parquet, results/audit.duckdb
 
 TABLES = expand(
     "results/tables/{table}.parquet",
-    table=["cells", "spectra", "correlations", "flips", "categories", "runs"],
+    table=[
+        "cells",
+        "spectra",
+        "correlations",
+        "comparisons",
+        "flips",
+        "categories",
+        "runs",
+    ],
 )
 
 
