@@ -72,7 +72,7 @@ class Reader(nn.Module):
         self.register_buffer("colour_ids", torch.tensor([ids[c] for c in COLOUR_NAMES]), persistent=False)
 
     def forward(self, features: Tensor, batch: Pack) -> tuple[tuple[Tensor, ...], Packed, Tensor]:
-        """Read features (b, n, vision width). Returns all hidden states (b, s, d), the layout and the projected tokens."""
+        """Read features (b, n, vision width); all hidden states (b, s, d), the layout and the projected tokens."""
         rows, _, width = batch.ids.shape
         projected = self.projector(features)  # (b, n, d)
         prefix = self.prefix.expand(rows, -1)

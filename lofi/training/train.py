@@ -85,6 +85,7 @@ def save_model(model: LlavaForConditionalGeneration, out: Path) -> None:
     model = model.cpu().half().eval()
     model.generation_config.do_sample = False
     model.save_pretrained(out)
+    (out / "model.safetensors").chmod(0o644)  # the hub client leaves it readable by its owner alone
     build_processor().save_pretrained(out)
     path = out / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
