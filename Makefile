@@ -9,6 +9,8 @@ export XDG_CACHE_HOME := $(CURDIR)/.cache
 export HF_HOME := $(CURDIR)/.cache/huggingface
 export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# two test processes on two cores: threads inside them would only get in each other's way
+test test-all: export OMP_NUM_THREADS := 1
 
 .PHONY: help setup demo test test-all bench lint clean
 

@@ -51,6 +51,10 @@ class Mix:
 class Reader(nn.Module):
     """Projector, language model and the heads that teach it; shares its modules with the LLaVA model."""
 
+    prefix: Tensor
+    digit_ids: Tensor
+    colour_ids: Tensor
+
     def __init__(self, model: LlavaForConditionalGeneration) -> None:
         super().__init__()
         width = model.config.text_config.hidden_size
@@ -77,7 +81,7 @@ class Reader(nn.Module):
         projected = self.projector(features)  # (b, n, d)
         prefix = self.prefix.expand(rows, -1)
         embeds = self.language.embed_tokens(torch.cat([prefix, batch.ids.flatten(1)], dim=1))
-        first = int((self.prefix == self.image_id).nonzero()[0])
+        first = self.prefix.tolist().index(self.image_id)
         n = projected.shape[1]
         embeds = torch.cat([embeds[:, :first], projected.to(embeds.dtype), embeds[:, first + n :]], dim=1)
         positions = torch.arange(len(self.prefix), device=embeds.device).expand(rows, -1)
@@ -169,4 +173,5 @@ def right_answers(reader: Reader, features: Tensor, batch: Pack) -> Tensor:
     final = states[-1][:, len(reader.prefix) :].unflatten(1, batch.ids.shape[1:])
     at = batch.answer_at[..., None]
     before = final.gather(2, (at - 1)[..., None].expand(-1, -1, -1, final.shape[-1])).squeeze(2)
-    return reader.head(before).argmax(-1) == batch.ids.gather(2, at).squeeze(2)
+    answers: Tensor = reader.head(before).argmax(-1)
+    return answers == batch.ids.gather(2, at).squeeze(2)

@@ -122,9 +122,13 @@ def build_pack(scenes: list[Scene], questions: list[list[Question]], width: int)
             if question.choices:
                 for number in range(len(question.choices)):  # each option is newline, letter, stop, word
                     options[place][first + 4 * number + 3] = LETTERS[number] == question.answer
-    tensors = [torch.from_numpy(a) for a in (ids, lengths, weights, words, options, answer_at, known)]
-    skills = [[question.skill for question in asked] for asked in questions]
-    return Pack(*tensors, skills=skills, digit_colours=torch.tensor([_digit_colours(scene) for scene in scenes]))
+    arrays = {"ids": ids, "lengths": lengths, "weights": weights, "words": words, "options": options}
+    tensors = {name: torch.from_numpy(a) for name, a in (arrays | {"answer_at": answer_at, "known": known}).items()}
+    return Pack(
+        **tensors,
+        skills=[[question.skill for question in asked] for asked in questions],
+        digit_colours=torch.tensor([_digit_colours(scene) for scene in scenes]),
+    )
 
 
 def _spoken(question: Question) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """Training of digits-llava: each stage learns, a killed run ends where an uninterrupted one does, prompts are real."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +52,18 @@ def features(pictures: Pictures) -> Features:
     return cache_features(new_encoder().tower, pictures, CPU)
 
 
-def test_the_encoder_learns(pictures: Pictures, tmp_path: Path) -> None:
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tiny tensors: on a busy machine two threads spend their time waiting for each other."""
+    monkeypatch.setattr("lofi.training.encoder.BATCH", 8)
+    monkeypatch.setattr("lofi.training.reading.BATCH", 4)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_the_encoder_learns(pictures: Pictures, held_out: Pictures, tmp_path: Path) -> None:
     encoder = new_encoder()
 
     def loss() -> float:
@@ -61,11 +72,13 @@ def test_the_encoder_learns(pictures: Pictures, tmp_path: Path) -> None:
 
     before = loss()
     schedule = Schedule(steps=25, rate=3e-3, warmup=1, report_every=1000)
-    train_encoder(encoder, pictures, pictures, checkpoint=tmp_path / "e.pt", seed=0, device=CPU, schedule=schedule)
+    train_encoder(encoder, pictures, held_out, checkpoint=tmp_path / "e.pt", seed=0, device=CPU, schedule=schedule)
     assert loss() < 0.7 * before
 
 
-def test_the_reader_learns_and_so_does_every_one_of_its_losses(features: Features, tmp_path: Path) -> None:
+def test_the_reader_learns_and_so_does_every_one_of_its_losses(
+    features: Features, held_out: Pictures, tmp_path: Path
+) -> None:
     reader = new_reader()
     scenes = features.pictures.scenes[:8]
     rng = np.random.default_rng(0)
@@ -77,29 +90,29 @@ def test_the_reader_learns_and_so_does_every_one_of_its_losses(features: Feature
             return {n: v.item() for n, v in reader_loss(reader, features.values[:8].float(), batch, *labels).items()}
 
     before = losses()
-    schedule = Schedule(steps=25, rate=3e-3, warmup=1, report_every=1000)
-    train_reader(reader, features, features, checkpoint=tmp_path / "r.pt", seed=0, device=CPU, schedule=schedule)
+    schedule = Schedule(steps=40, rate=3e-3, warmup=1, report_every=1000)
+    few = Features(pictures=held_out, values=features.values[: len(held_out)])  # only for the report
+    train_reader(reader, features, few, checkpoint=tmp_path / "r.pt", seed=0, device=CPU, schedule=schedule)
     after = losses()
     assert set(after) == {"answer", "align", "words", "options", "known"}
-    assert all(after[name] < before[name] for name in PHASES[0].losses), (before, after)
+    worse = {name: (before[name], after[name]) for name in PHASES[0].losses if after[name] >= before[name]}
+    assert not worse
     assert after["answer"] < 0.8 * before["answer"]
-
-
-Stage = Callable[[nn.Module, Path, int | None], int]
 
 
 @pytest.mark.parametrize("name", ["encoder", "reader"])
 def test_a_killed_run_ends_where_an_uninterrupted_one_does(
-    name: str, pictures: Pictures, features: Features, tmp_path: Path
+    name: str, pictures: Pictures, features: Features, held_out: Pictures, tmp_path: Path
 ) -> None:
     def stage(checkpoint: str, stop_after: int | None) -> tuple[int, dict[str, Tensor]]:
         common = {"checkpoint": tmp_path / checkpoint, "seed": 0, "device": CPU, "schedule": SHORT}
         if name == "encoder":
             network: nn.Module = new_encoder()
-            done = train_encoder(network, pictures, pictures, stop_after=stop_after, **common)
+            done = train_encoder(network, pictures, held_out, stop_after=stop_after, **common)
         else:
             network = new_reader()
-            done = train_reader(network, features, features, stop_after=stop_after, **common)
+            few = Features(pictures=held_out, values=features.values[: len(held_out)])  # only for the report
+            done = train_reader(network, features, few, stop_after=stop_after, **common)
         return done, network.state_dict()
 
     _, whole = stage("whole.pt", None)

@@ -2,6 +2,8 @@
 
 REQUIRED: docs.parquet and images.parquet of the dataset.
 OUTPUTS: results/samples/model=.../dataset=.../method=.../keep=.../seed=.../shard-....parquet, results/reference/...
+
+One thread a job: on CPUs, jobs side by side are faster than threads inside one. A profile gives GPU jobs more.
 """
 
 
@@ -19,7 +21,7 @@ rule reference:
         log_path("reference", "model", "dataset", "shard"),
     conda:
         "../../envs/lofi.yaml"
-    threads: 8
+    threads: 1
     resources:
         mem_mb=16000,
         runtime=240,
@@ -43,7 +45,7 @@ rule evaluate:
         log_path("evaluate", "model", "dataset", *UNPACKED, "shard"),
     conda:
         "../../envs/lofi.yaml"
-    threads: 8
+    threads: 1
     resources:
         mem_mb=16000,
         runtime=240,

@@ -79,8 +79,8 @@ def handwritten() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     bunch = load_digits()
     small = np.clip(bunch.images * (255 / 16), 0, 255).astype(np.uint8)
     large = [Image.fromarray(image).resize((GLYPH, GLYPH), Image.Resampling.BICUBIC) for image in small]
-    masks = np.stack([np.asarray(image, dtype=np.float32) for image in large]) / 255
-    return masks, bunch.target.astype(np.int64)
+    masks = np.stack([np.asarray(image, dtype=np.float32) for image in large]) / np.float32(255)
+    return masks.astype(np.float32), bunch.target.astype(np.int64)
 
 
 @cache
