@@ -7,11 +7,14 @@ from typing import Any
 
 from lofi import NUMERICS_VERSION
 from lofi.cell import Cell
+from lofi.data.registry import get_card
 from lofi.methods.registry import check_params, get_reducer
+from lofi.scoring.registry import get_scorer
 from lofi.sweep import MethodSpec, Sweep
 
 MODEL_FIELDS = ("source", "revision", "dtype", "attention")
-DATASET_FIELDS = ("revision", "prompt_style")
+DATASET_FIELDS = ("revision", "prompt_style", "scorer", "scorer_version", "max_new_tokens")
+
 LENGTH = 32
 
 
@@ -41,6 +44,13 @@ def cell_key(
     )
 
 
+def scoring(dataset: str) -> dict[str, Any]:
+    """How answers of a dataset are made and graded, as far as its card says."""
+    card = get_card(dataset)
+    version = get_scorer(card.scorer).version
+    return {"scorer": card.scorer, "scorer_version": version, "max_new_tokens": card.max_new_tokens}
+
+
 def planned_key(sweep: Sweep, cell: Cell) -> str:
     """The same from the config alone, with no digest; the workflow reruns a cell whose key changed."""
     model, dataset = sweep.model(cell.model), sweep.dataset(cell.dataset)
@@ -49,6 +59,7 @@ def planned_key(sweep: Sweep, cell: Cell) -> str:
             **_numbers(sweep.method(cell.method), cell),
             "model": {field: getattr(model, field) for field in MODEL_FIELDS},
             "dataset": {field: getattr(dataset, field) for field in ("source", "limit", "prompt_style")},
+            "scoring": scoring(cell.dataset),
             "shards": sweep.shards,
         }
     )

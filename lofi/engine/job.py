@@ -14,7 +14,7 @@ from lofi.data.registry import Card, get_card
 from lofi.engine.batch import Photo
 from lofi.engine.cache import CellCache, Span
 from lofi.errors import UserError, unknown
-from lofi.identity import cell_key
+from lofi.identity import cell_key, scoring
 from lofi.methods.registry import check_params
 from lofi.models.facts import fingerprint
 from lofi.sweep import DatasetSpec, MethodSpec, ModelSpec, Sweep
@@ -86,6 +86,7 @@ class Job:
                 "name": self.dataset.name,
                 "revision": self.docs.revision,
                 "prompt_style": self.dataset.prompt_style,
+                **scoring(self.dataset.name),
             },
             method=self.method(cell),
             cell=cell,

@@ -20,9 +20,7 @@ def fetch_model(source: str, revision: str | None) -> Path:
         folder = Path(snapshot_download(source, revision=revision, allow_patterns=list(FILES)))
     except (OSError, ValueError) as error:  # no network, no such model, no permission
         reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"model {source!r} cannot be downloaded ({reason}); give a local folder or a network"
-        ) from None
+        raise UserError(f"model {source!r} cannot be downloaded ({reason}); give a local folder or a network") from None
     if not any(folder.glob("*.safetensors")):
         raise UserError(f"model {source!r} has no safetensors weights, and lofi loads nothing else")
     return folder

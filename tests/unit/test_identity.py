@@ -9,7 +9,13 @@ from lofi.identity import cell_key, planned_key
 from lofi.methods import registry
 
 MODEL = {"source": "some/model", "revision": "abc", "dtype": "float32", "attention": "sdpa", "device": "cpu"}
-DATASET = {"revision": "def", "prompt_style": "lmms_eval"}
+DATASET = {
+    "revision": "def",
+    "prompt_style": "lmms_eval",
+    "scorer": "pope",
+    "scorer_version": 1,
+    "max_new_tokens": 16,
+}
 CONFIG = {
     "models": {"m": {"source": "some/model", "revision": "abc"}},
     "datasets": {"digits-pope": {}},
@@ -39,6 +45,9 @@ CHANGES = {
     "attention": {"model": {**MODEL, "attention": "eager"}},
     "dataset revision": {"dataset": {**DATASET, "revision": "deg"}},
     "prompt style": {"dataset": {**DATASET, "prompt_style": "vlmevalkit"}},
+    "scorer": {"dataset": {**DATASET, "scorer": "vqav2"}},
+    "scorer version": {"dataset": {**DATASET, "scorer_version": 2}},
+    "answer length": {"dataset": {**DATASET, "max_new_tokens": 32}},
     "reducer": {"method": replace(LOFI, reducer="divprune", params=(("positions", "reindexed"),))},
     "score": {"method": with_param("score", "ridge")},
     "rank": {"method": with_param("rank", "budget")},
@@ -94,7 +103,7 @@ def test_the_key_is_stable(monkeypatch):
     """Another hash here means that every stored result is computed again."""
     monkeypatch.setattr(identity, "NUMERICS_VERSION", 1)
     monkeypatch.setitem(registry.METHODS, "lofi", registry.Reducer("lofi.methods.lofi:lofi"))
-    assert key(method=replace(LOFI, params=())) == "397634753e1348c05d8cc9713c9ba80a"
+    assert key(method=replace(LOFI, params=())) == "550b2208c9ed9d31fd1cba525ab1294b"
 
 
 PLANNED = {

@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "breach": {"errors"},
     "feasible": {"cell", "errors", "methods", "models", "sweep"},
     "config": {"breach", "cell", "data", "errors", "feasible", "methods", "strict_yaml", "sweep"},
-    "identity": {"cell", "methods", "sweep"},
+    "identity": {"cell", "data", "methods", "scoring", "sweep"},
     "engine": {
         "cell",
         "data",
