@@ -76,16 +76,19 @@ class Reader(nn.Module):
         self.register_buffer("colour_ids", torch.tensor([ids[c] for c in COLOUR_NAMES]), persistent=False)
 
     def forward(self, features: Tensor, batch: Pack) -> tuple[tuple[Tensor, ...], Packed, Tensor]:
-        """Read features (b, n, vision width); all hidden states (b, s, d), the layout and the projected tokens."""
+        """Read features (b, n, vision width); all hidden states (b, s, d), the layout and the projected tokens.
+
+        The prefix makes room for as many visual tokens as there are features.
+        """
         rows, _, width = batch.ids.shape
         projected = self.projector(features)  # (b, n, d)
-        prefix = self.prefix.expand(rows, -1)
-        embeds = self.language.embed_tokens(torch.cat([prefix, batch.ids.flatten(1)], dim=1))
-        first = self.prefix.tolist().index(self.image_id)
-        n = projected.shape[1]
-        embeds = torch.cat([embeds[:, :first], projected.to(embeds.dtype), embeds[:, first + n :]], dim=1)
-        positions = torch.arange(len(self.prefix), device=embeds.device).expand(rows, -1)
-        layout = pack(positions, batch.lengths, width)
+        visual = (self.prefix == self.image_id).nonzero().squeeze(1)
+        before, after = self.prefix[: visual[0]].expand(rows, -1), self.prefix[visual[-1] + 1 :].expand(rows, -1)
+        embed = self.language.embed_tokens
+        behind = embed(torch.cat([after, batch.ids.flatten(1)], dim=1))
+        embeds = torch.cat([embed(before), projected.to(behind.dtype), behind], dim=1)
+        prefix = embeds.shape[1] - batch.ids[0].numel()
+        layout = pack(torch.arange(prefix, device=embeds.device).expand(rows, -1), batch.lengths, width)
         states = self.language(
             inputs_embeds=embeds,
             attention_mask=layout.mask,
@@ -96,13 +99,16 @@ class Reader(nn.Module):
         return states, layout, projected
 
 
+def of_questions(states: Tensor, batch: Pack) -> Tensor:
+    """The states of the questions, which stand behind everything else: (b, s, d) to (b, q, w, d)."""
+    return states[:, -batch.ids[0].numel() :].reshape(*batch.ids.shape, -1)
+
+
 def reader_loss(reader: Reader, features: Tensor, batch: Pack, digits: Tensor, colours: Tensor) -> dict[str, Tensor]:
     """The losses of one batch by name; digits and colours (b, n) are the patch labels."""
     states, _, projected = reader(features, batch)
-    shape = batch.ids.shape
     final, early, middle, late = (
-        states[layer][:, len(reader.prefix) :].unflatten(1, shape[1:])
-        for layer in (-1, WORD_LAYER, KNOWN_LAYER, OPTION_LAYER)
+        of_questions(states[layer], batch) for layer in (-1, WORD_LAYER, KNOWN_LAYER, OPTION_LAYER)
     )
     wanted = batch.weights[..., 1:] > 0
     logits = reader.head(final[..., :-1, :][wanted])
@@ -170,7 +176,7 @@ def mixed_pack(scenes: list[Scene], mix: Mix, rng: np.random.Generator, *, open_
 def right_answers(reader: Reader, features: Tensor, batch: Pack) -> Tensor:
     """Whether the first answer token is the most likely one: (b, q) bool."""
     states, _, _ = reader(features, batch)
-    final = states[-1][:, len(reader.prefix) :].unflatten(1, batch.ids.shape[1:])
+    final = of_questions(states[-1], batch)
     at = batch.answer_at[..., None]
     before = final.gather(2, (at - 1)[..., None].expand(-1, -1, -1, final.shape[-1])).squeeze(2)
     answers: Tensor = reader.head(before).argmax(-1)

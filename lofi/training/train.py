@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ class Plan:
     config: LlavaConfig
     encoder: Schedule = stage1.SCHEDULE
     reader: Schedule = stage2.SCHEDULE
+    layout: Schedule = stage2.LAYOUT_SCHEDULE
     encoder_scenes: int = 16_000
     reader_scenes: int = 12_000
     held_out_scenes: int = 300
@@ -59,7 +61,7 @@ def _encoder(plan: Plan, work: Path, held_out: Pictures, seed: int, device: torc
 def _language_model(
     plan: Plan, encoder: Encoder, work: Path, held_out: Pictures, seed: int, device: torch.device
 ) -> LlavaForConditionalGeneration:
-    """Stage 2, and the whole model put together."""
+    """Stages 2 and 3, and the whole model put together."""
     torch.manual_seed(seed)
     model = build_model(plan.config)
     model.model.vision_tower.load_state_dict(encoder.tower.state_dict())
@@ -68,15 +70,10 @@ def _language_model(
     reader = Reader(model)
     pictures = draw_pictures(seed + 2, plan.reader_scenes, split="train", warps=plan.warps)
     tower = model.model.vision_tower
-    train_reader(
-        reader,
-        cache_features(tower, pictures, device),
-        cache_features(tower, held_out, device),
-        checkpoint=work / "reader.pt",
-        seed=seed,
-        device=device,
-        schedule=plan.reader,
-    )
+    features, unseen = cache_features(tower, pictures, device), cache_features(tower, held_out, device)
+    course = partial(train_reader, reader, features, unseen, seed=seed, device=device)
+    course(checkpoint=work / "reader.pt", schedule=plan.reader)
+    course(checkpoint=work / "layout.pt", schedule=plan.layout, phases=stage2.LAYOUT_PHASES, stage=3)
     return model
 
 
@@ -105,6 +102,7 @@ def model_card(accuracy: Accuracy, plan: Plan, seed: int) -> str:
     return CARD.format(
         encoder=plan.encoder.steps,
         reader=plan.reader.steps,
+        layout=plan.layout.steps,
         seed=seed,
         images=plan.measured_images,
         table="\n".join(lines),
@@ -124,9 +122,10 @@ word-level vocabulary. It exists so that lofi can be tried and tested in minutes
 model goes through.
 
 Made by `lofi train-digits`, seed {seed}: {encoder} steps of patch classification for the encoder, then {reader} steps
-for projector and language model behind the frozen encoder. The digits are the UCI ML hand-written digits as
-scikit-learn ships them (`load_digits`, CC BY 4.0): the first 1,397 for training, the last 400 for the accuracies
-below.
+for projector and language model behind the frozen encoder, then {layout} steps in which a varying part of the
+background is left out, so that answers do not hang on the number of visual tokens. The digits are the UCI ML
+hand-written digits as scikit-learn ships them (`load_digits`, CC BY 4.0): the first 1,397 for training, the last 400
+for the accuracies below.
 
 Accuracy with all visual tokens, {images} images a dataset, greedy generation:
 

@@ -226,6 +226,7 @@ def test_the_whole_rule_writes_a_model_that_loads(tmp_path: Path) -> None:
         config=CONFIG,
         encoder=SHORT,
         reader=SHORT,
+        layout=SHORT,
         encoder_scenes=8,
         reader_scenes=8,
         held_out_scenes=2,
