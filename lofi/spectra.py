@@ -111,8 +111,39 @@ def spectrum_statistics(x: Tensor) -> dict[str, Tensor]:
     Vetterli). All are NaN for a matrix without energy or with values that are not finite.
     """
     unit, defined = _unit(x)
-    shares = unit.square().sum(-1)
-    g = gram(unit)
+    return _statistics(gram(unit), unit.square().sum(-1), defined)
+
+
+def spectra_of(x: Tensor, mean: Tensor, mask: Tensor | None = None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """All statistics of the tokens x (..., n, d) as they are, and with `mean` (..., d) subtracted from each.
+
+    Rows outside `mask` (..., n) do not count. Where there are fewer tokens than dimensions both come from one
+    product: (x_i - m) . (x_j - m) = G_ij - x_i . m - x_j . m + m . m.
+    """
+    x = x.double() if mask is None else torch.where(mask.unsqueeze(-1), x, 0.0).double()
+    if x.shape[-2] > x.shape[-1]:
+        return spectrum_statistics(x), spectrum_statistics(centre(x, mean, mask))
+    mean = mean.double()
+    g = x @ x.mT
+    along = x @ mean.unsqueeze(-1)  # (..., n, 1)
+    centred = g - along - along.mT + mean.square().sum(-1)[..., None, None]
+    if mask is not None:
+        centred = torch.where(mask.unsqueeze(-1) & mask.unsqueeze(-2), centred, 0.0)
+    return _gram_statistics(g), _gram_statistics(centred)
+
+
+def _gram_statistics(g: Tensor) -> dict[str, Tensor]:
+    """All statistics from X X^T (..., n, n)."""
+    diagonal = g.diagonal(dim1=-2, dim2=-1).clamp_min(0.0)
+    total = diagonal.sum(-1)
+    defined = (total > 0) & g.isfinite().all(-1).all(-1)
+    scale = torch.where(defined, total, 1.0)[..., None]
+    g = torch.where(defined[..., None, None], g / scale[..., None], 0.0)
+    return _statistics(g, torch.where(defined[..., None], diagonal / scale, 0.0), defined)
+
+
+def _statistics(g: Tensor, shares: Tensor, defined: Tensor) -> dict[str, Tensor]:
+    """All statistics from a Gram matrix (..., m, m) of trace 1 and the rows' shares (..., n) of that trace."""
     p = _energies(g)
     roots = p.sqrt()
     q = roots / roots.sum(-1, keepdim=True)

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from lofi.engine.prefill import Prefilled
-from lofi.spectra import centre, spectrum_statistics
+from lofi.spectra import spectra_of
 from lofi.store import SPECTRUM, STATISTICS
 
 PROJECTOR = "projector"
+Both = tuple[dict[str, Tensor], dict[str, Tensor]]  # statistics of the raw and of the centred tokens
 
 
 class Memo:
@@ -23,16 +24,16 @@ class Memo:
     SITES = (PROJECTOR, "llm_0")
 
     def __init__(self) -> None:
-        self._known: list[tuple[Tensor, dict[str, Tensor]]] = []
+        self._known: list[tuple[Tensor, Both]] = []
 
-    def statistics(self, site: str, x: Tensor) -> dict[str, Tensor]:
-        """All statistics of x (…, n, d)."""
+    def spectra(self, site: str, x: Tensor, mean: Tensor, mask: Tensor | None = None) -> Both:
+        """Raw and centred statistics of x (…, n, d)."""
         if site not in self.SITES:
-            return spectrum_statistics(x)
+            return spectra_of(x, mean, mask)
         for known, statistics in self._known:
             if known.shape == x.shape and torch.equal(known, x):
                 return statistics
-        statistics = spectrum_statistics(x)
+        statistics = spectra_of(x, mean, mask)
         self._known.append((x, statistics))
         return statistics
 
@@ -61,9 +62,8 @@ def visual_spectra(states: dict[str, Tensor], means: dict[str, Tensor], memo: Me
     found = []
     for site, state in states.items():
         n = torch.full(state.shape[:1], state.shape[1])
-        found.append(Spectrum(site, "visual", False, n, memo.statistics(site, state)))
-        centred = centre(state, means[site])
-        found.append(Spectrum(site, "visual", True, n, memo.statistics(site, centred)))
+        raw, centred = memo.spectra(site, state, means[site])
+        found += [Spectrum(site, "visual", False, n, raw), Spectrum(site, "visual", True, n, centred)]
     return found
 
 
@@ -74,10 +74,9 @@ def text_spectra(prefilled: Prefilled, memo: Memo) -> list[Spectrum]:
     real = torch.arange(width, device=lengths.device) < lengths[..., None]  # (b, q, t)
     found = []
     for site, state in prefilled.text.items():
-        raw = state.masked_fill(~real[..., None], 0)
-        mean = raw.sum(-2) / lengths.clamp_min(1)[..., None]
-        found.append(Spectrum(site, "text", False, lengths, memo.statistics(site, raw)))
-        found.append(Spectrum(site, "text", True, lengths, memo.statistics(site, centre(raw, mean, real))))
+        mean = (state * real[..., None]).sum(-2) / lengths.clamp_min(1)[..., None]
+        raw, centred = memo.spectra(site, state, mean, real)
+        found += [Spectrum(site, "text", False, lengths, raw), Spectrum(site, "text", True, lengths, centred)]
     return found
 
 

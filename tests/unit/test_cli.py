@@ -99,7 +99,7 @@ def test_every_stage_runs_by_hand(config: Path, capsys: pytest.CaptureFixture[st
     assert "<title>" in Path("reports/index.html").read_text()
     capsys.readouterr()
     assert main(["query", "SELECT method, n FROM cells ORDER BY method", "--format", "csv"]) == 0
-    assert capsys.readouterr().out.split() == ["method,n", "floor,24", "full,24", "grid_1d,24", "lofi,24"]
+    assert capsys.readouterr().out.split() == ["method,n", "floor,16", "full,16", "grid_1d,16", "lofi,16"]
 
 
 def test_an_unreachable_hub_model_is_one_line(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -234,3 +234,26 @@ def test_row_space_error_of_odd_matrices() -> None:
 def test_rows_that_differ_by_float32_rounding_span_one_direction() -> None:
     twins = torch.tensor([[1.0, 0.0], [1.0, 1e-7], [0.0, 1.0]])
     assert spectra.row_space_error(twins, torch.tensor([0, 1])) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(("n", "d"), [(6, 16), (16, 6), (1, 4)])
+@pytest.mark.parametrize("padding", [0, 3])
+def test_raw_and_centred_from_one_product_equal_two_separate_ones(n: int, d: int, padding: int) -> None:
+    generator = torch.Generator().manual_seed(n)
+    x = torch.randn(4, n, d, generator=generator) + 3
+    mean = x.mean(-2) + 0.1
+    padded = torch.cat([x, torch.randn(4, padding, d, generator=generator)], -2)
+    mask = torch.arange(n + padding).expand(4, -1) < n
+    raw, centred = spectra.spectra_of(padded, mean, mask if padding else None)
+    for name, value in spectra.spectrum_statistics(x).items():
+        assert raw[name] == pytest.approx(value.numpy(), rel=1e-9, abs=1e-12, nan_ok=True), name
+    for name, value in spectra.spectrum_statistics(spectra.centre(x, mean)).items():
+        assert centred[name] == pytest.approx(value.numpy(), rel=1e-7, abs=1e-9, nan_ok=True), name
+
+
+def test_a_matrix_without_energy_or_with_nan_is_undefined_alone() -> None:
+    x = torch.randn(3, 4, 8, generator=torch.Generator().manual_seed(0))
+    x[0], x[1, 2, 3] = 0, torch.nan
+    raw, _ = spectra.spectra_of(x, torch.zeros(3, 8))
+    assert raw["ipr"].isnan().tolist() == [True, True, False]
+    assert raw["erank_rv"].isnan().tolist() == [True, True, False]

@@ -3,7 +3,8 @@
 REQUIRED: docs.parquet and images.parquet of the dataset.
 OUTPUTS: results/samples/model=.../dataset=.../method=.../keep=.../seed=.../shard-....parquet, results/reference/...
 
-One thread a job: on CPUs, jobs side by side are faster than threads inside one. A profile gives GPU jobs more.
+References run first, so that no long evaluation starts late for want of one. One thread a job: on CPUs, jobs side by
+side are faster than threads inside one; a profile gives GPU jobs more.
 """
 
 
@@ -19,6 +20,7 @@ rule reference:
         states_images=STATES_IMAGES,
     log:
         log_path("reference", "model", "dataset", "shard"),
+    priority: 1
     conda:
         "../../envs/lofi.yaml"
     threads: 1

@@ -12,6 +12,7 @@ rule prepare:
         images=IMAGES,
     log:
         log_path("prepare", "dataset"),
+    priority: 2
     conda:
         "../../envs/lofi.yaml"
     params:

@@ -40,8 +40,8 @@ class Layout:
 
 def _pope_row(question: Question, image: int, number: int) -> Row:
     return {
-        "id": str(image * 6 + number),
-        "question_id": str(image * 6 + number + 1),
+        "id": str(image * 4 + number),
+        "question_id": str(image * 4 + number + 1),
         "question": question.text,
         "answer": question.answer,
         "image_source": f"digits_{image:012d}",

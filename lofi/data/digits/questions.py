@@ -12,7 +12,6 @@ from lofi.data.digits.scenes import COLOUR_NAMES, COMPANION, MAX_DIGITS, MIN_DIG
 LETTERS = "ABCD"
 SHORT_SUFFIX = "\nAnswer the question using a single word or phrase."
 LETTER_SUFFIX = "\nAnswer with the option's letter from the given choices directly."
-POPE_CATEGORIES = ("random", "popular", "adversarial")
 DIGITS = tuple(str(digit) for digit in range(10))
 SKILLS = ("presence", "color", "reading", "count")
 
@@ -91,11 +90,12 @@ def negatives(scene: Scene, rng: np.random.Generator) -> dict[str, int]:
 
 
 def pope_questions(scene: Scene, rng: np.random.Generator) -> list[Question]:
-    """Six questions: for each category one digit that is there and one that is not."""
-    present = rng.permutation(scene.digits)[: len(POPE_CATEGORIES)].tolist()
+    """Four questions: one digit that is there and one that is not, for the adversarial and for one other category."""
+    categories = ("adversarial", str(rng.choice(["random", "popular"])))
+    present = rng.permutation(scene.digits)[: len(categories)].tolist()
     missing = negatives(scene, rng)
     questions = []
-    for category, digit in zip(POPE_CATEGORIES, present, strict=True):
+    for category, digit in zip(categories, present, strict=True):
         questions.append(existence(digit, scene, category=category))
         questions.append(existence(missing[category], scene, category=category))
     return questions
