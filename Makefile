@@ -27,7 +27,7 @@ $(VENV)/.ready: envs/requirements.lock pyproject.toml
 	@touch $@
 
 demo: setup ## the whole pipeline on the embedded model: ends with reports/index.html
-	snakemake --cores $(CORES) --rerun-incomplete --keep-going --scheduler greedy
+	snakemake --cores $(CORES) --rerun-incomplete --keep-going --scheduler greedy --quiet rules reason host
 	@echo "the report: $(CURDIR)/reports/index.html"
 
 test: setup lint ## what CI runs

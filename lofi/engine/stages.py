@@ -73,13 +73,18 @@ def _reference_span(job: Job, session: Session, span: Span, full: Cell, floor: C
     means = {key: sites for run in runs for key, sites in run.means.items()}
     target = FullRun(hidden, means)
     floors = [
-        run_batch(session, chunk, [plans[floor]], target)[0][floor] for chunk in batches(photos, 1 if size > 1 else 2)
+        run_batch(session, chunk, [plans[floor]], target)[0][floor] for chunk in batches(photos, floor_batch(size))
     ]
     ids = [doc.sample_id for photo in photos for doc in photo.docs]
     job.cache(full).write_part(span, pa.concat_tables(samples))
     job.cache(full, "hidden").write_part(span, _hidden_table(ids, hidden))
     job.cache(full, "means").write_part(span, _means_table([photo.image_hash for photo in photos], means))
     job.cache(floor).write_part(span, pa.concat_tables(floors))
+
+
+def floor_batch(size: int) -> int:
+    """Images to a batch of the floor: never as many as of `full`, and other kernels where the size can choose them."""
+    return max(1, size // 8) if size > 1 else 2
 
 
 def evaluate(job: Job, cells: Sequence[Cell]) -> Tally:

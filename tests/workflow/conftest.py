@@ -14,10 +14,6 @@ REPOSITORY = Path(__file__).parents[2]
 STUB = Path(__file__).parent / "stub_lofi.py"
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: runs models through the whole workflow, minutes long")
-
-
 @dataclass
 class Workflow:
     """A working directory with its sweep in sweep.yaml."""

@@ -47,8 +47,8 @@ def test_the_default_sweep_is_the_demo_and_config_values_are_typed(stubbed):
     source = stubbed.sweep["models"]["m"]["source"]
     stubbed.configfile = False
     override = f"models={{digits-llava: {{source: '{source}', revision: null, batch_images: 4}}}}"
-    assert stubbed.plan("--config", override) == {**ONCE, "prepare": 3, "reference": 3, "evaluate": 3}
-    assert stubbed.plan("--config", override, "keeps=[0.5, 36]", "pack=[]")["evaluate"] == 3 * 10 * 2
+    assert stubbed.plan("--config", override) == {**ONCE, "prepare": 3, "reference": 6, "evaluate": 6}
+    assert stubbed.plan("--config", override, "keeps=[0.5, 36]", "pack=[]")["evaluate"] == 3 * 2 * 10 * 2
 
 
 @pytest.mark.parametrize("pack", [["method", "keep", "seed"], ["keep"], []])

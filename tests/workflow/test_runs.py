@@ -17,8 +17,6 @@ import yaml
 from tests.conftest import REPOSITORY
 from tests.workflow.conftest import Workflow
 
-pytestmark = pytest.mark.slow
-
 PACKS = pytest.mark.parametrize("pack", [["method", "keep", "seed"], []], ids=["packed", "one by one"])
 HOW_IT_RAN = {"run_id", "t_vision_ms", "t_select_ms", "t_prefill_ms", "t_decode_ms"}
 TALLY = re.compile(r"computed (\d+) cells, (\d+) from cache")
