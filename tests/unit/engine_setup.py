@@ -33,10 +33,10 @@ def make_sweep(model: Path, digits: Path, **changes: Any) -> Sweep:
     return from_dict({**config, **changes})
 
 
-def make_job(results: Path, sweep: Sweep, dataset: str, shard: int = 0) -> Job:
+def make_job(results: Path, sweep: Sweep, dataset: str, shard: int = 0, model: str = "tiny") -> Job:
     """A job whose dataset is prepared."""
     spec = sweep.dataset(dataset)
     folder = results / "data" / dataset
     if not folder.exists():
         prepare(get_card(dataset), folder, limit=spec.limit, prompt_style=spec.prompt_style, source=spec.source)
-    return open_job(results, sweep, "tiny", dataset, shard)
+    return open_job(results, sweep, model, dataset, shard)

@@ -6,8 +6,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 
 from lofi.cell import FLOOR, FULL, KEEP_ALL, Cell
+from lofi.config import from_dict
 from lofi.data.images import open_image
 from lofi.engine import stages
 from lofi.engine.job import Job
@@ -57,6 +59,28 @@ def test_every_cell_equals_the_plain_path(jobs: dict[str, Job], name: str) -> No
         assert row["n_visual_kept"] == len(plain.kept)
         if row["kept_indices"] is not None:
             assert row["kept_indices"] == plain.kept.tolist()
+        if budget:
+            assert row["prediction"] == plain.answer
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_every_cell_of_the_demo_equals_the_plain_path(name: str, tmp_path: Path, repository: Path) -> None:
+    """The shipped model and the shipped config: the first sample of every cell."""
+    config = yaml.safe_load((repository / "config.yaml").read_text())
+    config |= {"datasets": {name: {"limit": 2}}, "shards": 1}
+    job = make_job(tmp_path, from_dict(config), name, model="digits-llava")
+    reference(job)
+    evaluate(job, job.cells())
+    adapter = load_model(job.model.source, dtype="float32")
+    photo = job.photos(job.spans[0])[0]
+    doc = photo.docs[0]
+    budget = 0 if doc.option_labels else doc.max_new_tokens
+    assert len(job.cells()) == 40
+    for cell in (Cell("digits-llava", name, FULL, KEEP_ALL), *job.cells()):
+        row = next(row for row in rows_of(job, cell) if row["sample_id"] == doc.sample_id)
+        plain = run_plain(adapter, open_image(photo.content), photo.key, doc.prompt, cell, job.method(cell), budget)
+        logp = plain.logits.double().log_softmax(-1)
+        assert row["topk_logprobs"] == pytest.approx([float(logp[i]) for i in row["topk_token_ids"]], abs=1e-4)
         if budget:
             assert row["prediction"] == plain.answer
 
