@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -118,17 +118,6 @@ SAMPLES = pa.schema(
         ("error", pa.string()),
     ]
 )
-
-
-def samples_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """Rows under the frozen schema, sorted by sample_id. A column that the schema lacks is an error."""
-    rows = list(rows)
-    known = set(SAMPLES.names)
-    for row in rows:
-        if extra := row.keys() - known:
-            raise ValueError(f"columns outside the schema: {', '.join(sorted(extra))}")
-    ordered = sorted(rows, key=lambda row: str(row["sample_id"]))
-    return pa.Table.from_pylist(ordered, schema=SAMPLES)
 
 
 @contextmanager

@@ -9,7 +9,9 @@ import pytest
 
 from lofi import store
 from lofi.engine.cache import CellCache, Span
-from lofi.store import SAMPLES, read_if_valid, read_metadata, samples_table, write_table
+from lofi.engine.columns import table
+from lofi.store import SAMPLES, read_if_valid, read_metadata, write_table
+from tests.unit.synthetic import samples_table
 
 
 def rows(*ids: str) -> pa.Table:
@@ -46,8 +48,8 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path: Path, monke
 
 def test_columns_outside_the_schema_are_refused() -> None:
     with pytest.raises(ValueError, match="columns outside the schema: colour"):
-        samples_table([{"sample_id": "a", "colour": "red"}])
-    assert rows("a").schema.equals(SAMPLES)
+        table({"sample_id": ["a"], "colour": ["red"]}, 1)
+    assert table({"sample_id": ["a"]}, 1).schema.equals(SAMPLES)
 
 
 def test_only_a_whole_file_of_the_right_key_is_valid(tmp_path: Path) -> None:

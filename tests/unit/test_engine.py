@@ -232,4 +232,7 @@ def test_an_option_is_read_from_its_likeliest_form() -> None:
     choice = choose(logp, Options(("yes", "no"), ((0, 1), (2, 3))))
     assert choice is not None
     assert (choice.label, choice.token_ids, choice.margin) == ("yes", [1, 2], 1.0)
+    tied = choose(torch.tensor([-1.0, -1.0]).numpy(), Options(("A", "B"), ((0,), (1,))))
+    assert tied is not None
+    assert tied.label == "A"
     assert choose(logp, Options((), ())) is None

@@ -11,7 +11,6 @@ from lofi.data.rows import labels_of
 from lofi.errors import UserError
 from lofi.scoring import pope, scienceqa, vqa
 from lofi.scoring.answers import STATUSES, Answer
-from lofi.scoring.channels import label_to_prediction, restricted
 from lofi.scoring.contractions import RESTORED
 from lofi.scoring.registry import SCORERS, get_scorer
 
@@ -91,17 +90,8 @@ def test_every_label_scores_as_itself(name: str) -> None:
     card = get_card(name)
     labels = labels_of(card, ["one", "two", "three", "four", "five"])
     for label in labels:
-        prediction = label_to_prediction(label, labels)
-        answer = get_scorer(card.scorer).rule(prediction, label, [label], [], labels)
+        answer = get_scorer(card.scorer).rule(label, label, [label], [], labels)
         assert answer == Answer(label, "ok", 1.0, True)
-
-
-def test_restricted_takes_the_best_label_and_the_first_on_a_tie() -> None:
-    assert restricted([-2.0, -0.5, -0.5], ["A", "B", "C"]) == "B"
-    with pytest.raises(ValueError, match="do not fit"):
-        restricted([-1.0], ["A", "B"])
-    with pytest.raises(ValueError, match="not one of the labels"):
-        label_to_prediction("E", LETTERS)
 
 
 def test_unknown_scorer_names_the_nearest() -> None:

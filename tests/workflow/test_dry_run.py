@@ -176,10 +176,10 @@ def test_no_old_report_survives_a_change_whose_cells_all_fail(stubbed):
 def test_training_keeps_its_work_folder(stubbed):
     assert stubbed.plan("train_digits") == {"train_digits": 1}
     (stubbed.folder / "fail").write_text("train-digits")
-    (stubbed.folder / "results/training/work").mkdir(parents=True)
-    (stubbed.folder / "results/training/work/checkpoint").write_text("half way")
+    (stubbed.folder / "results/training/checkpoints").mkdir(parents=True)
+    (stubbed.folder / "results/training/checkpoints/checkpoint").write_text("half way")
     stubbed.run("train_digits", ok=False)
-    assert (stubbed.folder / "results/training/work/checkpoint").exists()
+    assert (stubbed.folder / "results/training/checkpoints/checkpoint").exists()
     (stubbed.folder / "fail").unlink()
     stubbed.run("train_digits")
     assert (stubbed.folder / "results/training/digits-llava/model.safetensors").exists()

@@ -18,4 +18,4 @@ rule train_digits:
         mem_mb=8000,
         runtime=720,
     shell:
-        "lofi train-digits --output results/training/digits-llava --work results/training/work > {log} 2>&1"
+        "lofi train-digits --output results/training/digits-llava --work results/training/checkpoints > {log} 2>&1"
