@@ -1,8 +1,8 @@
 """Running stages 2 and 3: cached features, the schedule of what is asked, and accuracy on unseen handwriting.
 
 Stage 2 always sees all 144 tokens, and what it learns hangs on where each of them stands: numbering the tokens anew
-after leaving out a tenth of them was measured to cost 87 points on 80 questions of digits-vqa. Stage 3 leaves out background, of
-varying amount, and numbers the rest anew, so that nothing hangs on positions. It never hides a digit.
+after leaving out a tenth of them was measured to cost 87 points on 80 questions of digits-vqa. Stage 3 leaves out
+background, of varying amount, and numbers the rest anew, so that nothing hangs on positions. It never hides a digit.
 """
 
 from collections import defaultdict
