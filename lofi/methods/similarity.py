@@ -1,0 +1,19 @@
+"""Cosines between tokens: the one step that most reducers share."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+
+def unit_rows(tokens: Tensor) -> Tensor:
+    """(n, d) tokens to float32 rows of length 1; rows of zeros stay zero. NaN and infinity are errors."""
+    unit = normalize(tokens.float(), dim=1)
+    if not bool(torch.isfinite(unit).all()):
+        raise ValueError("tokens hold NaN or infinity: they have no directions")
+    return unit
+
+
+def cosines(tokens: Tensor, others: Tensor | None = None) -> Tensor:
+    """(n, m) cosines of the tokens (n, d) with the others (m, d), or (n, n) with each other."""
+    unit = unit_rows(tokens)
+    return unit @ (unit if others is None else unit_rows(others)).T
