@@ -20,6 +20,7 @@ if not workflow.overwrite_configfiles:
 include: "workflow/rules/common.smk"
 include: "workflow/rules/prepare.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/stability.smk"
 include: "workflow/rules/aggregate.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/train.smk"
@@ -37,9 +38,10 @@ localrules:
     prepare,
 
 
-# The cells are targets of their own: a report alone would count as up to date after all its new cells failed.
+# Cells and self-agreement are targets of their own: a report alone would count as up to date after all of them failed.
 rule all:
     default_target: True
     input:
         "reports/index.html",
         every_cell(),
+        every_stability(),

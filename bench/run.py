@@ -95,12 +95,12 @@ def engine_vs_sample() -> Item:
         reference(job)
         cells = job.cells()
         shared = seconds(lambda: evaluate(job, cells)) / (len(cells) * job.n_samples)
-        adapter = open_session(job).adapter
+        session = open_session(job)
         photos = job.photos(job.spans[0])[:4]
         timed = [
             seconds(
                 lambda cell=cell, photo=photo, doc=doc: run_plain(
-                    adapter, open_image(photo.content), photo.key, doc.prompt, cell, job.method(cell), 0
+                    session, open_image(photo.content), photo.key, doc.prompt, cell, job.method(cell), 0
                 )
             )
             for photo in photos

@@ -8,6 +8,7 @@ from lofi.errors import UserError
 FULL = "full"
 FLOOR = "floor"
 KEEP_ALL = "1.0000"
+OWN_COUNT = "auto"  # the keep of a method that sets its own count for every image
 # What may stand in a path: no separator, no wildcard character, no leading dot.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
@@ -33,6 +34,11 @@ class Cell:
         return f"{self.model} / {self.dataset} / {self.method} / keep {self.keep} / seed {self.seed}"
 
 
+def stability_path(model: str, dataset: str) -> str:
+    """The file that compares what each method keeps under rounded features, relative to the results folder."""
+    return f"stability/model={model}/dataset={dataset}.parquet"
+
+
 def keep_text(keep: float | int) -> str:
     """The one spelling of a keep: a share with four decimals (`0.2500`), or a count (`36`).
 
@@ -51,9 +57,18 @@ def keep_text(keep: float | int) -> str:
 
 
 def kept_count(keep: str, n: int) -> int:
-    """K, the number of the `n` visual tokens that `keep` asks for: rounded, at least 1."""
+    """K, the number of the `n` visual tokens that `keep` asks for: rounded, at least 1; 0 for `auto`."""
+    if keep == OWN_COUNT:
+        return 0
     if "." in keep:
         return max(1, round(float(keep) * n))
     if int(keep) > n:
         raise UserError(f"keep {keep} asks for more tokens than the {n} an image has; use at most {n}")
     return int(keep)
+
+
+def keep_share(keep: str, n: int) -> float | None:
+    """The share of the `n` visual tokens that `keep` asks for; None for `auto`."""
+    if keep == OWN_COUNT:
+        return None
+    return float(keep) if "." in keep else int(keep) / n

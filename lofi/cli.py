@@ -82,6 +82,12 @@ def _add_stages(commands: _Commands) -> None:
     evaluate.add_argument("--keep", help="only this keep, spelled as in the paths: 0.2500, or a count")
     evaluate.add_argument("--seed", type=int, help="only this seed")
 
+    sentence = "compare what each method keeps with what it keeps under rounded features, on one model and dataset"
+    stability = commands.add_on_sweep("stability", _stability, sentence)
+    stability.add_argument("--model", required=True)
+    stability.add_argument("--dataset", required=True)
+    stability.set_defaults(shard=0)
+
     commands.add_on_sweep("aggregate", _aggregate, "turn all cells into tables")
 
     report = commands.add_on_sweep("report", _report, "render the HTML report from the tables")
@@ -94,7 +100,7 @@ def _add_looks(commands: _Commands) -> None:
     commands.add_on_sweep("check", _check, "check a config and say how many cells it asks for")
     commands.add_on_sweep("status", _status, "how far a sweep is, cell by cell")
 
-    tables = "cells, spectra, correlations, comparisons, flips, categories, runs, samples"
+    tables = "cells, spectra, correlations, comparisons, flips, categories, stability, runs, samples"
     query = commands.add("query", _query, f"run SQL over the tables {tables}")
     query.add_argument("sql", help='for example "SELECT method, keep, agreement FROM cells"')
     query.add_argument("--format", choices=("table", "csv", "json"), default="table")
@@ -194,13 +200,24 @@ def _evaluate(options: argparse.Namespace) -> None:
     _say(f"computed {tally.computed} cells, {tally.from_cache} from cache")
 
 
+def _stability(options: argparse.Namespace) -> None:
+    _before_torch()
+    job = _job(options)
+    if not job.sweep.stability_images:
+        raise UserError("stability_images is 0 in this sweep, so there is nothing to compare; set it to 32, say")
+    from lofi.engine.stability import stability
+
+    _say(f"wrote {stability(job)} rows")
+
+
 def _aggregate(options: argparse.Namespace) -> None:
     from lofi.config import load
     from lofi.stats.aggregate import aggregate
 
     sweep = load(options.config)
     files = [options.results / cell.path(shard) for cell in sweep.cells() for shard in range(sweep.shards)]
-    aggregate(files, options.results / "tables", options.results / "audit.duckdb")
+    stability = [options.results / path for path in sweep.stability_files()]
+    aggregate(files, options.results / "tables", options.results / "audit.duckdb", stability=stability)
 
 
 def _report(options: argparse.Namespace) -> None:

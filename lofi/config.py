@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from lofi.breach import check_schema
-from lofi.cell import FLOOR, FULL, KEEP_ALL, keep_text
+from lofi.cell import FLOOR, FULL, KEEP_ALL, OWN_COUNT, keep_text
 from lofi.errors import UserError, unknown
 from lofi.feasible import check_models
-from lofi.methods.registry import METHODS, POSITIONS, check_params, get_reducer
+from lofi.methods.registry import METHODS, check_params, get_reducer, known_params
 from lofi.strict_yaml import read_mapping
-from lofi.sweep import AXES, DatasetSpec, MethodSpec, ModelSpec, Sweep, Value, draws
+from lofi.sweep import AXES, DatasetSpec, MethodSpec, ModelSpec, Sweep, draws
 
 __all__ = ["DatasetSpec", "MethodSpec", "ModelSpec", "Sweep", "check_models", "from_dict", "load"]
 
-OWN_KEYS = ("reducer", "seeds")  # of a method's entry; every other key is a parameter
+OWN_KEYS = ("reducer", "seeds", "keeps")  # of a method's entry; every other key is a parameter
 
 
 def load(path: Path) -> Sweep:
@@ -33,10 +33,11 @@ def from_dict(config: Mapping[str, Any]) -> Sweep:
     sweep = Sweep(
         models=tuple(_model(name, entry or {}) for name, entry in config["models"].items()),
         datasets=tuple(_dataset(name, entry or {}) for name, entry in config["datasets"].items()),
-        methods=tuple(_method(name, entry or {}) for name, entry in config["methods"].items()),
-        keeps=_keeps(config["keeps"]),
+        methods=tuple(_method(name, entry or {}, config) for name, entry in config["methods"].items()),
+        keeps=_keeps("keeps", config["keeps"]),
         shards=int(config.get("shards", 1)),
         pack=tuple(axis for axis in AXES if axis in config.get("pack", AXES)),
+        stability_images=int(config.get("stability_images", 32)),
     )
     _refuse_twins("models", ((model.name, _without_name(model)) for model in sweep.models))
     _refuse_twins("methods", ((method.name, _without_name(method)) for method in sweep.methods))
@@ -60,25 +61,37 @@ def _dataset(name: str, entry: Mapping[str, Any]) -> DatasetSpec:
     return spec
 
 
-def _method(name: str, entry: Mapping[str, Any]) -> MethodSpec:
+def _method(name: str, entry: Mapping[str, Any], config: Mapping[str, Any]) -> MethodSpec:
     reducer = _reducer(name, entry)
+    known = known_params(reducer)
     given = {key: value for key, value in entry.items() if key not in OWN_KEYS}
-    known = {**get_reducer(reducer).params, "positions": POSITIONS}
     if extra := [key for key in given if key not in known]:
         raise unknown(f"key in methods.{name}", extra[0], (*known, *OWN_KEYS))
+    if "budget" in known and "budget" in config:
+        given = {"budget": config["budget"], **given}
     try:
         params = check_params(reducer, given)
-        params = {key: _as_default(value, known[key].default) for key, value in params.items()}
     except UserError as error:
         raise UserError(f"methods.{name}: {error}") from None
-    if "seeds" in entry and not draws(reducer, params):
+    seeds = tuple(int(seed) for seed in entry.get("seeds", (0,)))
+    method = MethodSpec(name, reducer, tuple(sorted(params.items())), seeds, _own_keeps(name, reducer, entry))
+    if "seeds" in entry and not draws(method):
         random = ", ".join(other for other, traits in METHODS.items() if traits.random)
         raise UserError(
             f"methods.{name} has seeds, but {reducer!r} draws no random numbers; remove them "
             f"(methods with seeds: {random}, and lofi with score: sampled)"
         )
-    seeds = tuple(int(seed) for seed in entry.get("seeds", (0,)))
-    return MethodSpec(name, reducer, tuple(sorted(params.items())), seeds)
+    return method
+
+
+def _own_keeps(name: str, reducer: str, entry: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The keeps of one method, where they are not those of the sweep."""
+    own = get_reducer(reducer).count == "own"
+    if own and "keeps" in entry:
+        raise UserError(f"methods.{name} has keeps, but {reducer!r} sets its own count for every image; remove them")
+    if own:
+        return (OWN_COUNT,)
+    return _keeps(f"methods.{name}.keeps", entry["keeps"]) if "keeps" in entry else None
 
 
 def _reducer(name: str, entry: Mapping[str, Any]) -> str:
@@ -97,14 +110,16 @@ def _reducer(name: str, entry: Mapping[str, Any]) -> str:
     raise UserError(f"{error}; to run one of them under the name {name!r}, add its `reducer`")
 
 
-def _keeps(keeps: Iterable[float]) -> tuple[str, ...]:
+def _keeps(where: str, keeps: Iterable[float]) -> tuple[str, ...]:
     texts: dict[str, int] = {}
     for place, keep in enumerate(keeps, start=1):
         text = keep_text(keep)
         if text == KEEP_ALL:
-            raise UserError(f"keeps has {keep}, which is every token: {FULL!r} always runs; remove {keep} from keeps")
+            raise UserError(
+                f"{where} has {keep}, which is every token: {FULL!r} always runs; remove {keep} from {where}"
+            )
         if text in texts:
-            raise UserError(f"keeps has {text} twice, as entries {texts[text]} and {place}; remove one of them")
+            raise UserError(f"{where} has {text} twice, as entries {texts[text]} and {place}; remove one of them")
         texts[text] = place
     return tuple(texts)
 
@@ -127,10 +142,3 @@ def _without_name(spec: ModelSpec | MethodSpec) -> str:
 def _whole(value: Any) -> Any:
     """A YAML 24.0 where the schema asked for a whole number."""
     return int(value) if isinstance(value, float) else value
-
-
-def _as_default(value: Value, default: Value) -> Value:
-    """`value` in the type of its default, so that 1, 1.0 and YAML's text '1e0' give one cell key."""
-    if isinstance(default, float) and not isinstance(value, bool):
-        return float(value)
-    return value

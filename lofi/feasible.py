@@ -1,13 +1,14 @@
 """What a sweep asks for against what its models can do, as far as their files tell without loading them."""
 
-from lofi.cell import kept_count
+from lofi.cell import OWN_COUNT, kept_count
 from lofi.errors import UserError
 from lofi.methods.rectangle import rectangle
 from lofi.methods.registry import get_reducer
-from lofi.models.facts import Facts, read_facts
-from lofi.sweep import MethodSpec, ModelSpec, Sweep
+from lofi.methods.schedule import needs_fit
+from lofi.models.facts import Facts, read_facts, tower_width
+from lofi.sweep import MethodSpec, ModelSpec, Sweep, stages_of
 
-RECTANGULAR = ("grid_2d", "pool")  # reducers whose kept tokens fill a rectangle of the grid
+BLOCKWISE = ("clip_vision_model", "siglip_vision_model")  # encoders that can be run block by block
 
 
 def check_models(sweep: Sweep) -> None:
@@ -15,46 +16,65 @@ def check_models(sweep: Sweep) -> None:
     for model in sweep.models:
         try:
             facts = read_facts(model.source, model.revision)
+            _check_tower(model, facts)
         except UserError as error:
             raise UserError(f"models.{model.name}: {error}") from None
         if facts is None:
             continue
         for method in sweep.methods:
             _check_needs(model, method, facts)
-        if facts.n_visual is not None:
-            for keep in sweep.keeps:
-                _check_count(model, keep, facts.n_visual)
-        if facts.n_visual is not None and facts.grid is not None:
-            for method in sweep.methods:
-                _check_rectangles(model, method, sweep.keeps, facts.n_visual, facts.grid)
+            for keep in sweep.keeps_of(method):
+                _check_keep(model, method, keep, facts)
+
+
+def _check_tower(model: ModelSpec, facts: Facts | None) -> None:
+    width = None if model.text_tower is None else tower_width(model.text_tower)
+    if width is not None and facts is not None and width != facts.encoder_width:
+        raise UserError(
+            f"text_tower {model.text_tower!r} belongs to a vision encoder of width {width}, and this model's has "
+            f"{facts.encoder_width}; give the CLIP model that its vision encoder comes from"
+        )
 
 
 def _check_needs(model: ModelSpec, method: MethodSpec, facts: Facts) -> None:
-    if "cls_attention" in get_reducer(method.reducer).needs and not facts.has_cls:
-        raise UserError(
-            f"methods.{method.name} needs the attention of a CLS token, which the vision encoder of "
-            f"models.{model.name} ({facts.family}) lacks; remove the method, or give this model its own sweep"
-        )
-
-
-def _check_count(model: ModelSpec, keep: str, n_visual: int) -> None:
-    if "." not in keep and int(keep) >= n_visual:
-        raise UserError(
-            f"keep {keep} asks for all or more of the {n_visual} visual tokens of models.{model.name}; "
-            f"use at most {n_visual - 1}, or a share such as 0.5"
-        )
-
-
-def _check_rectangles(
-    model: ModelSpec, method: MethodSpec, keeps: tuple[str, ...], n_visual: int, grid: tuple[int, int]
-) -> None:
-    if method.reducer not in RECTANGULAR:
-        return
-    for keep in keeps:
-        try:
-            rectangle(kept_count(keep, n_visual), grid)
-        except UserError as error:
+    """Every need of a method that a model's files can rule out."""
+    lacks = {
+        "cls": (not facts.has_cls, "a CLS token, which the vision encoder lacks"),
+        "grid": (facts.grid is None, "a fixed grid of visual tokens, which this model does not have"),
+        "square": (
+            facts.grid is None or facts.grid[0] != facts.grid[1],
+            "a square grid of visual tokens, which this model does not have",
+        ),
+        "tower": (model.text_tower is None, "the CLIP text model of its vision encoder: set text_tower of the model"),
+        "blocks": (facts.encoder not in BLOCKWISE, f"an encoder of the kind {' or '.join(BLOCKWISE)}"),
+    }
+    for need in get_reducer(method.reducer).needs:
+        missing, what = lacks.get(need, (False, ""))
+        if missing:
             raise UserError(
-                f"methods.{method.name} cannot keep {keep} of models.{model.name}: {error}; "
-                "change keeps or remove the method"
-            ) from None
+                f"methods.{method.name} needs {what} (models.{model.name}, {facts.family}); "
+                "or remove the method, or give this model its own sweep"
+            )
+
+
+def _check_keep(model: ModelSpec, method: MethodSpec, keep: str, facts: Facts) -> None:
+    """One method at one keep: the count, its rectangle, and the stages inside the LLM."""
+    n = facts.n_visual
+    if n is None or keep == OWN_COUNT:
+        return
+    if "." not in keep and int(keep) >= n:
+        raise UserError(
+            f"keep {keep} asks for all or more of the {n} visual tokens of models.{model.name}; "
+            f"use at most {n - 1}, or a share such as 0.5"
+        )
+    reducer = get_reducer(method.reducer)
+    try:
+        if reducer.rectangle and facts.grid is not None:
+            rectangle(kept_count(keep, n), facts.grid)
+        if reducer.schedule and facts.depth is not None and not needs_fit(reducer.schedule, n, facts.depth):
+            stages_of(method, keep, n, facts.depth)
+    except UserError as error:
+        raise UserError(
+            f"methods.{method.name} cannot keep {keep} of models.{model.name}: {error}; "
+            f"change keeps, give the method keeps of its own, or remove it"
+        ) from None

@@ -33,10 +33,11 @@ def cell_key(
     digest of the prepared questions and images, so that it covers `limit`) and prompt_style. Whatever else
     they hold, such as device and batch size, is left out. The names are in, because every row carries them.
     """
+    tower = {"text_tower": model["text_tower"]} if _reads_tower(method) and model.get("text_tower") else {}
     return _digest(
         {
             **_numbers(method, cell),
-            "model": {field: model[field] for field in MODEL_FIELDS},
+            "model": {**{field: model[field] for field in MODEL_FIELDS}, **tower},
             "dataset": {field: dataset[field] for field in DATASET_FIELDS},
             "shard": shard,
             "shards": shards,
@@ -54,15 +55,22 @@ def scoring(dataset: str) -> dict[str, Any]:
 def planned_key(sweep: Sweep, cell: Cell) -> str:
     """The same from the config alone, with no digest; the workflow reruns a cell whose key changed."""
     model, dataset = sweep.model(cell.model), sweep.dataset(cell.dataset)
+    method = sweep.method(cell.method)
+    tower = {"text_tower": model.text_tower} if _reads_tower(method) and model.text_tower else {}
     return _digest(
         {
-            **_numbers(sweep.method(cell.method), cell),
-            "model": {field: getattr(model, field) for field in MODEL_FIELDS},
+            **_numbers(method, cell),
+            "model": {**{field: getattr(model, field) for field in MODEL_FIELDS}, **tower},
             "dataset": {field: getattr(dataset, field) for field in ("source", "limit", "prompt_style")},
             "scoring": scoring(cell.dataset),
             "shards": sweep.shards,
         }
     )
+
+
+def _reads_tower(method: MethodSpec) -> bool:
+    """Whether a model's text tower can change the numbers of a method."""
+    return get_reducer(method.reducer).sees_text
 
 
 def _numbers(method: MethodSpec, cell: Cell) -> dict[str, Any]:

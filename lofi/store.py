@@ -119,6 +119,25 @@ SAMPLES = pa.schema(
     ]
 )
 
+# How much of what a method keeps stays the same when its features are rounded or noised: one row per image.
+STABILITY = pa.schema(
+    [
+        ("model", _name),
+        ("dataset", _name),
+        ("method", _name),
+        ("keep", _name),
+        ("seed", pa.int32()),
+        ("variant", _name),  # bfloat16, float16, noise
+        ("image_hash", pa.string()),
+        ("n_visual_full", pa.int32()),
+        ("n_kept", pa.int32()),  # under float32 features
+        ("n_same", pa.int32()),  # how many of those are kept under the variant too
+        ("n_kept_variant", pa.int32()),
+        ("status", _name),  # ok, error
+        ("error", pa.string()),
+    ]
+)
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:

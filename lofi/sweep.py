@@ -2,14 +2,15 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any, Protocol, TypeVar
 
-from lofi.cell import FLOOR, FULL, KEEP_ALL, Cell
+from lofi.cell import FLOOR, FULL, KEEP_ALL, OWN_COUNT, Cell, kept_count, stability_path
 from lofi.errors import UserError, unknown
 from lofi.methods.registry import check_params, get_reducer
+from lofi.methods.schedule import Stages, solve
 
 AXES = ("method", "keep", "seed")  # of a cell, apart from model and dataset: what `pack` may name
 ALWAYS_PACK = "use pack: [] or pack: [method, keep, seed], which work with every sweep"
@@ -28,6 +29,7 @@ class ModelSpec:
     device: str = "auto"
     attention: str = "sdpa"
     batch_images: int = 32
+    text_tower: str | None = None
 
 
 @dataclass(frozen=True)
@@ -42,17 +44,32 @@ class DatasetSpec:
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """One method: a reducer with all its parameters (defaults filled in, sorted by name) and seeds."""
+    """One method: a reducer with all its parameters (defaults filled in, sorted by name), its seeds and its keeps."""
 
     name: str
     reducer: str
     params: tuple[tuple[str, Value], ...]
     seeds: tuple[int, ...] = (0,)
+    keeps: tuple[str, ...] | None = None  # None: those of the sweep
 
 
-def draws(reducer: str, params: Mapping[str, Value]) -> bool:
-    """Whether a reducer with these parameters draws random numbers, so that seeds are an axis."""
-    return get_reducer(reducer).random or params.get("score") == "sampled"
+def stages_of(method: MethodSpec, keep: str, n: int, depth: int) -> Stages | None:
+    """When a method inside the LLM prunes n visual tokens to meet `keep`; None for a method before the LLM."""
+    schedule, params = get_reducer(method.reducer).schedule, dict(method.params)
+    if schedule is None:
+        return None
+    layer, budget = int(params.get("layer", 0)), str(params["budget"])
+    return solve(schedule, kept_count(keep, n), n, depth, budget=budget, layer=layer)
+
+
+def draws(method: MethodSpec) -> bool:
+    """Whether a method draws random numbers, so that seeds are an axis."""
+    return get_reducer(method.reducer).draws(dict(method.params))
+
+
+def sets_count(method: MethodSpec) -> bool:
+    """Whether a method sets its own count for every image, so that its only keep is `auto`."""
+    return method.keeps == (OWN_COUNT,)
 
 
 REFERENCES = tuple(MethodSpec(name, FULL, tuple(sorted(check_params(FULL, {}).items()))) for name in (FULL, FLOOR))
@@ -76,6 +93,7 @@ class Sweep:
     keeps: tuple[str, ...]  # texts of `keep_text`
     shards: int = 1
     pack: tuple[str, ...] = AXES
+    stability_images: int = 32  # of each dataset; 0: self-agreement is not measured
 
     def model(self, name: str) -> ModelSpec:
         """The model of that name."""
@@ -88,6 +106,10 @@ class Sweep:
     def method(self, name: str) -> MethodSpec:
         """The method of that name; `full` and `floor` are always there."""
         return _find("method", name, (*self.methods, *REFERENCES))
+
+    def keeps_of(self, method: MethodSpec) -> tuple[str, ...]:
+        """The keeps at which a method runs."""
+        return self.keeps if method.keeps is None else method.keeps
 
     def cells(self) -> tuple[Cell, ...]:
         """Every cell: the references first, then the reduced ones."""
@@ -107,6 +129,12 @@ class Sweep:
             for model, dataset in product(self.models, self.datasets)
             for method, keep, seed in self._treatments()
         )
+
+    def stability_files(self) -> tuple[str, ...]:
+        """The files of self-agreement, relative to the results folder; none where it is not measured."""
+        if not self.stability_images:
+            return ()
+        return tuple(stability_path(model.name, dataset.name) for model, dataset in product(self.models, self.datasets))
 
     def packed(self) -> tuple[dict[str, str | int], ...]:
         """The values of the packed axes, one dict for each cell of a job; all jobs have the same."""
@@ -129,14 +157,16 @@ class Sweep:
             "methods": {
                 method.name: {
                     "reducer": method.reducer,
-                    **({"seeds": list(method.seeds)} if draws(method.reducer, dict(method.params)) else {}),
+                    **({"seeds": list(method.seeds)} if draws(method) else {}),
+                    **({"keeps": _numbers(method.keeps)} if method.keeps and not sets_count(method) else {}),
                     **dict(method.params),
                 }
                 for method in self.methods
             },
-            "keeps": [float(keep) if "." in keep else int(keep) for keep in self.keeps],
+            "keeps": _numbers(self.keeps),
             "shards": self.shards,
             "pack": list(self.pack),
+            "stability_images": self.stability_images,
         }
 
     def to_json(self) -> str:
@@ -144,8 +174,8 @@ class Sweep:
         return json.dumps(self.to_dict(), allow_nan=False, separators=(",", ":"))
 
     def _treatments(self) -> Iterator[tuple[str, str, int]]:
-        for method, keep in product(self.methods, self.keeps):
-            for seed in method.seeds:
+        for method in self.methods:
+            for keep, seed in product(self.keeps_of(method), method.seeds):
                 yield method.name, keep, seed
 
 
@@ -154,6 +184,10 @@ def _find(kind: str, name: str, specs: tuple[Spec, ...]) -> Spec:
         if spec.name == name:
             return spec
     raise unknown(kind, name, (spec.name for spec in specs))
+
+
+def _numbers(keeps: tuple[str, ...]) -> list[float | int]:
+    return [float(keep) if "." in keep else int(keep) for keep in keeps]
 
 
 def _entry(spec: ModelSpec | DatasetSpec) -> tuple[str, dict[str, Any]]:

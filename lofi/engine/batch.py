@@ -1,8 +1,8 @@
 """A batch of images with their questions, read and encoded once for all cells."""
 
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,8 +10,9 @@ from PIL.Image import Image
 
 from lofi.data.docs import Doc
 from lofi.data.images import open_image
-from lofi.engine.prefill import Questions, gather_questions
+from lofi.engine.questions import Questions, gather_questions
 from lofi.engine.readout import Options
+from lofi.methods.context import Question, TextTower, VisualContext
 from lofi.models.adapter import Adapter, Encoded, Prompt
 
 
@@ -41,6 +42,41 @@ class Batch:
     image: np.ndarray
     question: np.ndarray
     t_vision_ms: float  # per sample
+    tower: TextTower | None = None  # of the model, for reducers that see the question
+
+    @property
+    def n_visual(self) -> int:
+        """n, the visual tokens of one image."""
+        return int(self.encoded.projected.shape[1])
+
+    def context(self, row: int, *, sees_text: bool) -> VisualContext:
+        """What a reducer sees of an image; one that sees the question needs a batch of one question per row."""
+        key = self.photos[row].key
+        if not sees_text:
+            return self.encoded.context(row, key)
+        if len(self.docs) != len(self.photos):
+            raise RuntimeError("a question can be seen only where each row of the batch has one")
+        adapter, text = self.encoded.adapter, self.docs[row].prompt
+        question = Question(text, adapter.embed(adapter.text_ids(text)))
+        return self.encoded.context(row, key, question=question, tower=self.tower)
+
+    def by_sample(self, size: int) -> Iterator["Batch"]:
+        """The same samples as batches of at most `size` rows, each with its own image and one question."""
+        for start in range(0, len(self.docs), size):
+            rows = slice(start, start + size)
+            image, question = self.image[rows], self.question[rows]
+            lengths = self.questions.lengths[image, question]
+            asked = self.questions.after[image, question, : int(lengths.max())]
+            yield replace(
+                self,
+                photos=tuple(self.photos[i] for i in image),
+                encoded=self.encoded.take(image.tolist()),
+                questions=Questions(self.questions.before, asked[:, None], lengths[:, None]),
+                docs=self.docs[rows],
+                options=self.options[rows],
+                image=np.arange(len(image)),
+                question=np.zeros(len(image), dtype=np.int64),
+            )
 
 
 @dataclass(frozen=True)
@@ -70,6 +106,7 @@ def make_batch(
     layers: Collection[int],
     tokenize: Callable[[str], Prompt],
     options_of: Callable[[Doc], Options],
+    tower: TextTower | None = None,
 ) -> Batch:
     """Encode the opened images and lay out their questions."""
     photos = tuple(photo for photo, _ in opened)
@@ -87,6 +124,7 @@ def make_batch(
         image=np.array([i for i, photo in enumerate(photos) for _ in photo.docs]),
         question=np.array([j for photo in photos for j in range(len(photo.docs))]),
         t_vision_ms=1000 * elapsed / len(docs),
+        tower=tower,
     )
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lofi.cell import Cell
+from lofi.cell import Cell, keep_share
 from lofi.data.docs import Doc
 from lofi.engine.decode import Generated
+from lofi.engine.kept import Kept
 from lofi.engine.readout import Choice
-from lofi.engine.select import Selected
 from lofi.scoring.registry import Scorer
 from lofi.store import SAMPLES, SCHEMA_VERSION
 
@@ -63,14 +63,13 @@ def table(columns: Mapping[str, Any], n: int) -> pa.Table:
 def identity(constants: Constants, cell: Cell, params_hash: str, docs: Sequence[Doc]) -> dict[str, Any]:
     """The columns that say which sample of which cell a row is."""
     n = len(docs)
-    share = float(cell.keep) if "." in cell.keep else int(cell.keep) / constants.n_visual
     fixed: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         **constants.values,
         "method": cell.method,
         "method_params_hash": params_hash,
         "keep": cell.keep,
-        "keep_ratio": share,
+        "keep_ratio": keep_share(cell.keep, constants.n_visual),
         "seed": cell.seed,
         "n_visual_full": constants.n_visual,
         "scorer_version": constants.scorer.version,
@@ -90,19 +89,16 @@ def failed_table(constants: Constants, cell: Cell, params_hash: str, docs: Seque
     return table({**columns, "status": ["error"] * n, "error": [error] * n}, n)
 
 
-def kept_columns(constants: Constants, selected: Selected, image: np.ndarray) -> dict[str, Any]:
-    """What a cell kept of each sample's image; `image` (m,) is each sample's place in the batch."""
-    k = selected.kept.shape[1]
-    m = len(image)
-    kept = selected.kept.cpu().numpy().astype(np.uint16)
+def kept_columns(kept: Kept, positions: str, row: np.ndarray) -> dict[str, Any]:
+    """What a cell kept of each sample's image; `row` (m,) is each sample's row in the batch."""
+    per_layer = [kept.per_layer[i] for i in row]
     return {
-        "positions": [selected.positions] * m,
-        "n_visual_kept": [k] * m,
-        "n_kept_per_layer": [[k] * constants.n_layers] * m,
-        "mean_visual_tokens": [float(k)] * m,
-        "kept_indices": None if selected.merges else list(kept[image]),
-        "trace": [_finite(selected.traces[i]) for i in image],
-        "t_select_ms": [selected.t_select_ms] * m,
+        "positions": [positions] * len(row),
+        "n_visual_kept": [layers[-1] for layers in per_layer],
+        "n_kept_per_layer": per_layer,
+        "mean_visual_tokens": [sum(layers) / len(layers) for layers in per_layer],
+        "kept_indices": kept.indices and [kept.indices[i].cpu().numpy().astype(np.uint16) for i in row],
+        "trace": [_finite(kept.traces[i]) for i in row],
     }
 
 

@@ -50,9 +50,13 @@ class Job:
     @cached_property
     def images(self) -> tuple[tuple[str, tuple[Doc, ...]], ...]:
         """The images of this shard with their questions, in the order of the docs."""
-        groups = [(key, tuple(rows)) for key, rows in groupby(self.docs.rows, key=lambda doc: doc.image_hash)]
-        n = len(groups)
-        return tuple(groups[n * self.shard // self.sweep.shards : n * (self.shard + 1) // self.sweep.shards])
+        n = len(self.all_images)
+        return self.all_images[n * self.shard // self.sweep.shards : n * (self.shard + 1) // self.sweep.shards]
+
+    @cached_property
+    def all_images(self) -> tuple[tuple[str, tuple[Doc, ...]], ...]:
+        """The images of all shards with their questions, in the order of the docs."""
+        return tuple((key, tuple(rows)) for key, rows in groupby(self.docs.rows, key=lambda doc: doc.image_hash))
 
     @cached_property
     def spans(self) -> tuple[Span, ...]:
@@ -81,6 +85,7 @@ class Job:
                 "revision": self.model_revision,
                 "dtype": self.model.dtype,
                 "attention": self.model.attention,
+                "text_tower": self.model.text_tower and fingerprint(self.model.text_tower, None),
             },
             dataset={
                 "name": self.dataset.name,
@@ -120,7 +125,13 @@ class Job:
 
     def photos(self, span: Span) -> list[Photo]:
         """The encoded images of a span with their questions."""
-        wanted = self.images[span.start : span.stop]
+        return self._photos(self.images[span.start : span.stop])
+
+    def first_photos(self, count: int) -> list[Photo]:
+        """The first images of the dataset, whatever the shard, each with its first question."""
+        return self._photos([(key, docs[:1]) for key, docs in self.all_images[:count]])
+
+    def _photos(self, wanted: Sequence[tuple[str, tuple[Doc, ...]]]) -> list[Photo]:
         contents = read_images(self.data, [key for key, _ in wanted])
         return [Photo(key, contents.get(key), docs) for key, docs in wanted]
 

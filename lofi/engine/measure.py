@@ -7,7 +7,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from lofi.engine.prefill import Prefilled
+from lofi.engine.prefill import Prefilled, State
+from lofi.engine.select import Selected
 from lofi.spectra import spectra_of
 from lofi.store import SPECTRUM, STATISTICS
 
@@ -24,18 +25,24 @@ class Memo:
     SITES = (PROJECTOR, "llm_0")
 
     def __init__(self) -> None:
-        self._known: list[tuple[Tensor, Both]] = []
+        self._known: list[tuple[Tensor, Tensor | None, Both]] = []
 
     def spectra(self, site: str, x: Tensor, mean: Tensor, mask: Tensor | None = None) -> Both:
         """Raw and centred statistics of x (…, n, d)."""
         if site not in self.SITES:
             return spectra_of(x, mean, mask)
-        for known, statistics in self._known:
-            if known.shape == x.shape and torch.equal(known, x):
+        for known, known_mask, statistics in self._known:
+            if _equal(known, x) and _equal(known_mask, mask):
                 return statistics
         statistics = spectra_of(x, mean, mask)
-        self._known.append((x, statistics))
+        self._known.append((x, mask, statistics))
         return statistics
+
+
+def _equal(one: Tensor | None, other: Tensor | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one.shape == other.shape and torch.equal(one, other)
 
 
 @dataclass(frozen=True)
@@ -49,20 +56,23 @@ class Spectrum:
     statistics: dict[str, Tensor]  # name -> the same shape
 
 
-def visual_states(visual: Tensor, prefilled: Prefilled) -> dict[str, Tensor]:
-    """The visual tokens as the LLM reads them, and at each of its sites: site -> (b, k, d)."""
-    return {PROJECTOR: visual, **prefilled.visual}
+def visual_states(selected: Selected, prefilled: Prefilled) -> dict[str, State]:
+    """The visual tokens as the LLM reads them, and at each of its sites."""
+    return {PROJECTOR: State(selected.visual, selected.real), **prefilled.visual}
 
 
-def visual_spectra(states: dict[str, Tensor], means: dict[str, Tensor], memo: Memo) -> list[Spectrum]:
+def visual_spectra(states: dict[str, State], means: dict[str, Tensor], memo: Memo) -> list[Spectrum]:
     """Raw and centred spectra of the visual tokens; means: site -> (b, d) over the full run's tokens.
 
     Both runs are centred by the full run's mean, because a subset's own mean makes IPR_U drift with its size.
     """
     found = []
     for site, state in states.items():
-        n = torch.full(state.shape[:1], state.shape[1])
-        raw, centred = memo.spectra(site, state, means[site])
+        x, real = state.tokens, state.real
+        if x.shape[1] == 0:  # a site behind a layer that reads no image: one row of padding has no spectrum either
+            x, real = x.new_zeros(len(x), 1, x.shape[2]), real.new_zeros(len(x), 1)
+        raw, centred = memo.spectra(site, x, means[site], None if bool(real.all()) else real)
+        n = state.real.sum(1)
         found += [Spectrum(site, "visual", False, n, raw), Spectrum(site, "visual", True, n, centred)]
     return found
 
@@ -70,12 +80,10 @@ def visual_spectra(states: dict[str, Tensor], means: dict[str, Tensor], memo: Me
 def text_spectra(prefilled: Prefilled, memo: Memo) -> list[Spectrum]:
     """Raw and centred spectra of the question tokens; their number is the same in both runs."""
     lengths = prefilled.questions.lengths
-    width = prefilled.questions.after.shape[-1]
-    real = torch.arange(width, device=lengths.device) < lengths[..., None]  # (b, q, t)
     found = []
     for site, state in prefilled.text.items():
-        mean = (state * real[..., None]).sum(-2) / lengths.clamp_min(1)[..., None]
-        raw, centred = memo.spectra(site, state, mean, real)
+        mean = (state.tokens * state.real[..., None]).sum(-2) / lengths.clamp_min(1)[..., None]
+        raw, centred = memo.spectra(site, state.tokens, mean, state.real)
         found += [Spectrum(site, "text", False, lengths, raw), Spectrum(site, "text", True, lengths, centred)]
     return found
 

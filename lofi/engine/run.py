@@ -1,7 +1,8 @@
 """One batch of images through any number of cells: the shared work once, one table of rows per cell."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,15 +13,17 @@ from transformers import DynamicCache
 
 from lofi.cell import Cell
 from lofi.data.docs import Doc
-from lofi.engine.batch import Batch, Photo, clock, make_batch, open_photos
+from lofi.engine.batch import Batch, Photo, clock, open_photos
 from lofi.engine.columns import Constants, answer_columns, failed_table, identity, kept_columns, table
 from lofi.engine.decode import Generated, generate
+from lofi.engine.kept import Inside, Kept, kept_before
 from lofi.engine.measure import Memo, spectra_column, text_spectra, visual_spectra, visual_states
-from lofi.engine.prefill import Prefilled, prefill
-from lofi.engine.readout import Options, option_forms, read_logits
-from lofi.engine.select import Selected, select_batch
+from lofi.engine.prefill import Prefilled, State, prefill
+from lofi.engine.readout import read_logits
+from lofi.engine.select import Selected, keep_all, select_batch
+from lofi.engine.session import Session
 from lofi.methods.registry import get_reducer
-from lofi.models.adapter import Adapter, Prompt
+from lofi.models.adapter import Adapter
 from lofi.sweep import MethodSpec
 
 
@@ -41,35 +44,6 @@ class FullRun:
     means: Mapping[str, Mapping[str, Tensor]]  # image_hash -> site -> (d,) mean visual token
 
 
-@dataclass
-class Session:
-    """A loaded model at work on one dataset, with what it has already tokenized."""
-
-    adapter: Adapter
-    constants: Constants
-    _prompts: dict[str, Prompt] = field(default_factory=dict)
-    _forms: dict[str, tuple[int, ...]] = field(default_factory=dict)
-
-    def prompt(self, text: str) -> Prompt:
-        """The token ids of a prompt."""
-        if text not in self._prompts:
-            self._prompts[text] = self.adapter.prompt(text)
-        return self._prompts[text]
-
-    def options(self, doc: Doc) -> Options:
-        """The tokens of a question's options."""
-        for label in doc.option_labels:
-            if label not in self._forms:
-                self._forms[label] = option_forms(self.adapter.processor.tokenizer, label)
-        return Options(tuple(doc.option_labels), tuple(self._forms[label] for label in doc.option_labels))
-
-
-def tapped_layers(plans: Sequence[Plan], feature_layer: int) -> set[int]:
-    """Encoder layers whose queries and keys some reducer of the plans reads."""
-    needs = {need for plan in plans for need in get_reducer(plan.method.reducer).needs}
-    return {feature_layer} if needs & {"cls_attention", "encoder_attention"} else set()
-
-
 @torch.inference_mode()
 def run_batch(
     session: Session, photos: Sequence[Photo], plans: Sequence[Plan], full: FullRun | None
@@ -78,7 +52,7 @@ def run_batch(
 
     Also returns the last plan's own `FullRun`, which is what the reference stage stores.
     """
-    constants, adapter = session.constants, session.adapter
+    constants = session.constants
     opened, failures = open_photos(photos)
     parts: dict[Cell, list[pa.Table]] = {
         plan.cell: [failed_table(constants, plan.cell, plan.params_hash, bad.docs, bad.error) for bad in failures]
@@ -86,50 +60,71 @@ def run_batch(
     }
     own = FullRun({}, {})
     if opened:
-        layers = tapped_layers(plans, adapter.config.vision_feature_layer)
-        batch = make_batch(adapter, opened, layers, session.prompt, session.options)
-        memo = Memo()
-        by_cell = {plan.cell: plan for plan in plans}
-        for selected in select_batch(adapter, batch, [(plan.cell, plan.method) for plan in plans]):
-            rows, own = run_cell(session, batch, selected, by_cell[selected.cell].params_hash, full, memo)
-            parts[selected.cell].append(rows)
+        whole = session.open(opened, [plan.method for plan in plans])
+        for batch, group in _layouts(whole, plans, constants.batch_size):
+            memo = Memo()
+            for plan, selected in _selections(session, batch, group):
+                rows, own = run_cell(session, batch, plan, selected, full, memo)
+                parts[plan.cell].append(rows)
     return {cell: pa.concat_tables(tables) for cell, tables in parts.items()}, own
 
 
+def _layouts(whole: Batch, plans: Sequence[Plan], size: int) -> Iterator[tuple[Batch, list[Plan]]]:
+    """All questions of an image behind one prefix where the method is blind to them, else one question to a row."""
+    groups: dict[bool, list[Plan]] = {False: [], True: []}
+    for plan in plans:
+        reducer = get_reducer(plan.method.reducer)
+        groups[reducer.sees_text or reducer.acts == "llm"].append(plan)
+    if groups[False]:
+        yield whole, groups[False]
+    if groups[True]:
+        for batch in whole.by_sample(size):
+            yield batch, groups[True]
+
+
+def _selections(session: Session, batch: Batch, plans: Sequence[Plan]) -> Iterator[tuple[Plan, Selected]]:
+    """What each plan lets into the LLM."""
+    by_cell = {plan.cell: plan for plan in plans}
+    before = [plan for plan in plans if get_reducer(plan.method.reducer).acts != "llm"]
+    cells = [(plan.cell, plan.method) for plan in before]
+    fitted = {method: fit.params for method, fit in session.fitted.items()}
+    for selected in select_batch(session.adapter, batch, cells, fitted):
+        yield by_cell[selected.cell], selected
+    for plan in plans:
+        if plan not in before:
+            # the whole prompt enters the decoder; its stages then place what they keep
+            yield plan, keep_all(batch, plan.cell, "kept")
+
+
 def run_cell(
-    session: Session, batch: Batch, selected: Selected, params_hash: str, full: FullRun | None, memo: Memo
+    session: Session, batch: Batch, plan: Plan, selected: Selected, full: FullRun | None, memo: Memo
 ) -> tuple[pa.Table, FullRun]:
     """One cell on one batch: prefill, compare with the full model, measure spectra, generate, score."""
     adapter = session.adapter
     budgets = _budgets(batch, adapter.device)
     cache = DynamicCache(config=adapter.language.config) if bool((budgets > 0).any()) else None
+    stages = session.stages(plan.cell, plan.method)
+    inside = None if stages is None else Inside(adapter, batch, plan.method, plan.cell.seed, stages)
     start = clock(adapter)
-    n_full = batch.encoded.projected.shape[1]
-    prefilled = prefill(
-        adapter,
-        batch.questions,
-        selected.visual,
-        selected.kept,
-        positions=selected.positions,
-        n_full=n_full,
-        cache=cache,
-    )
-    hidden = prefilled.hidden[_tensor(batch.image, adapter), _tensor(batch.question, adapter)]  # (m, d)
-    logits = adapter.logits(hidden)
-    prefilled_at = clock(adapter)
-    generated = generate(adapter, prefilled, budgets)
+    with inside.pruner if inside else nullcontext() as pruner:
+        prefilled = prefill(adapter, batch.questions, selected, n_full=batch.n_visual, cache=cache, pruner=pruner)
+        kept = inside.kept() if inside else kept_before(selected, len(adapter.layers))
+        hidden = prefilled.hidden[_tensor(batch.image, adapter), _tensor(batch.question, adapter)]  # (m, d)
+        logits = adapter.logits(hidden)
+        prefilled_at = clock(adapter)
+        generated = generate(adapter, prefilled, budgets)
     decoded_at = clock(adapter)
-    states = visual_states(selected.visual, prefilled)
+    states = visual_states(selected, prefilled)
     full = full or _full_run(batch, prefilled, states)
     m = len(batch.docs)
-    times = {
+    measured = {
         "t_vision_ms": [batch.t_vision_ms] * m,
+        "t_select_ms": [selected.t_select_ms] * m,
         "t_prefill_ms": [1000 * (prefilled_at - start) / m] * m,
         "t_decode_ms": [1000 * (decoded_at - prefilled_at) / m] * m,
+        "spectra": _spectra(batch, prefilled, states, full, memo),
     }
-    measured = {"spectra": _spectra(batch, prefilled, states, full, memo)}
-    rows = _rows(session, batch, selected, params_hash, logits, generated, full, {**times, **measured})
-    return rows, full
+    return _rows(session, batch, plan, kept, logits, generated, full, measured), full
 
 
 def _tensor(indices: np.ndarray, adapter: Adapter) -> Tensor:
@@ -144,19 +139,19 @@ def _budgets(batch: Batch, device: torch.device) -> Tensor:
     return budgets.to(device)
 
 
-def _full_run(batch: Batch, prefilled: Prefilled, states: dict[str, Tensor]) -> FullRun:
+def _full_run(batch: Batch, prefilled: Prefilled, states: dict[str, State]) -> FullRun:
     """What others need of this pass to be compared with it."""
     hidden = {
         doc.sample_id: prefilled.hidden[i, j] for doc, i, j in zip(batch.docs, batch.image, batch.question, strict=True)
     }
-    site_means = {site: state.double().mean(1).float() for site, state in states.items()}
+    site_means = {site: state.tokens.double().mean(1).float() for site, state in states.items()}
     means = {
         photo.image_hash: {site: mean[i] for site, mean in site_means.items()} for i, photo in enumerate(batch.photos)
     }
     return FullRun(hidden, means)
 
 
-def _spectra(batch: Batch, prefilled: Prefilled, states: dict[str, Tensor], full: FullRun, memo: Memo) -> pa.Array:
+def _spectra(batch: Batch, prefilled: Prefilled, states: dict[str, State], full: FullRun, memo: Memo) -> pa.Array:
     device = prefilled.hidden.device
     means = {
         site: torch.stack([full.means[photo.image_hash][site].to(device) for photo in batch.photos]) for site in states
@@ -168,8 +163,8 @@ def _spectra(batch: Batch, prefilled: Prefilled, states: dict[str, Tensor], full
 def _rows(
     session: Session,
     batch: Batch,
-    selected: Selected,
-    params_hash: str,
+    plan: Plan,
+    kept: Kept,
     logits: Tensor,
     generated: list[list[Generated | None]],
     full: FullRun,
@@ -190,8 +185,8 @@ def _rows(
     texts = [tokenizer.decode(answer.ids, skip_special_tokens=True).strip() if answer else "" for answer in answers]
     m = len(batch.docs)
     columns = {
-        **identity(constants, selected.cell, params_hash, batch.docs),
-        **kept_columns(constants, selected, batch.image),
+        **identity(constants, plan.cell, plan.params_hash, batch.docs),
+        **kept_columns(kept, str(dict(plan.method.params)["positions"]), batch.image),
         **read,
         **answer_columns(constants.scorer, batch.docs, choices, answers, texts),
         **measured,
@@ -201,11 +196,11 @@ def _rows(
     }
     rows = table(columns, m)
     errors = {
-        s: selected.errors.get(int(batch.image[s]), "the logits are not finite")
+        s: kept.errors.get(int(batch.image[s]), "the logits are not finite")
         for s in range(m)
-        if not finite[s] or int(batch.image[s]) in selected.errors
+        if not finite[s] or int(batch.image[s]) in kept.errors
     }
-    return _replace_failed(rows, constants, selected.cell, params_hash, batch.docs, errors)
+    return _replace_failed(rows, constants, plan.cell, plan.params_hash, batch.docs, errors)
 
 
 def _replace_failed(

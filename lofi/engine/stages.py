@@ -15,10 +15,13 @@ from lofi import NUMERICS_VERSION
 from lofi.cell import FLOOR, FULL, KEEP_ALL, Cell
 from lofi.data.registry import Card
 from lofi.engine.cache import Span
+from lofi.engine.calibrate import calibrate
 from lofi.engine.columns import Constants
 from lofi.engine.job import Job, batches
-from lofi.engine.run import FullRun, Plan, Session, run_batch
+from lofi.engine.run import FullRun, Plan, run_batch
+from lofi.engine.session import Session
 from lofi.errors import UserError
+from lofi.models.clip_text import load_text_tower
 from lofi.models.load import load_model
 from lofi.progress import Progress
 from lofi.provenance import commit, machine, versions
@@ -93,6 +96,7 @@ def evaluate(job: Job, cells: Sequence[Cell]) -> Tally:
     if missing:
         full = read_full_run(job)
         session = open_session(job)
+        session.fitted = calibrate(session, job, missing)
         with Progress(f"evaluate {job.model.name} / {job.dataset.name}", len(missing) * job.n_samples) as progress:
             for span in job.spans:
                 _evaluate_span(job, session, span, missing, full, progress)
@@ -145,7 +149,8 @@ def open_session(job: Job) -> Session:
     height, width = adapter.grid
     scorer = get_scorer(card.scorer)
     constants = Constants(values, scorer, height * width, len(adapter.layers), spec.batch_images)
-    return Session(adapter, constants)
+    tower = spec.text_tower and load_text_tower(spec.text_tower, None, adapter.device, adapter.dtype)
+    return Session(adapter, constants, tower or None)
 
 
 def run_id(job: Job) -> str:

@@ -42,10 +42,19 @@ def lofi(
     ridge: float = 0.0,
 ) -> list[Selection]:
     """The k tokens with the largest score; one eigendecomposition serves all of `ks`."""
-    rows = spectra.row_gram(context.projected)
-    energy, left = spectra.left_basis(context.projected, rows)
+    tokens, draws = context.projected, None
+    if score == "sampled":
+        draws = uniforms(context.image_key, len(tokens), seed=seed, stream=1, device=tokens.device)
+    return by_leverage(tokens, ks, score=score, rank=rank, ridge=ridge, draws=draws)
+
+
+def by_leverage(
+    tokens: Tensor, ks: Sequence[int], *, score: str, rank: str, ridge: float, draws: Tensor | None
+) -> list[Selection]:
+    """One selection per k of the tokens (n, d): the largest scores, or with `draws` (n,) in (0, 1) a draw by them."""
+    rows = spectra.row_gram(tokens)
+    energy, left = spectra.left_basis(tokens, rows)
     squares = left.square()
-    draws = uniforms(context, seed, stream=1) if score == "sampled" else None
     selections = []
     for k in ks:
         r = spectra.choose_rank(energy, rank, len(rows), k)
@@ -56,7 +65,7 @@ def lofi(
         trace = {
             "rank": float(r),
             "kept_mass": float(leverage[kept].sum() / r) if r else float("nan"),
-            "reconstruction_error": spectra.row_space_error(context.projected, kept, rows),
+            "reconstruction_error": spectra.row_space_error(tokens, kept, rows),
         }
         selections.append(Selection(kept, trace=trace))
     return selections

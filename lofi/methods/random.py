@@ -14,20 +14,21 @@ from torch import Tensor
 from lofi.methods.context import Selection, VisualContext, best_first, prefixes
 
 
-def uniforms(context: VisualContext, seed: int, stream: int) -> Tensor:
+def uniforms(image_key: int, n: int, *, seed: int, stream: int, device: torch.device) -> Tensor:
     """(n,) float64 in (0, 1), a function of image, seed and stream alone; two methods take two streams.
 
     The raw words of Philox, because numpy keeps them the same across versions, as it does not for
     `permutation`.
     """
     generator = np.random.Philox(
-        key=np.array([context.image_key, seed], dtype=np.uint64),
+        key=np.array([image_key, seed], dtype=np.uint64),
         counter=np.array([0, 0, 0, stream], dtype=np.uint64),
     )
-    words = generator.random_raw(len(context.projected)) >> np.uint64(11)
-    return torch.from_numpy((words.astype(np.float64) + 0.5) * 2.0**-53).to(context.projected.device)
+    words = generator.random_raw(n) >> np.uint64(11)
+    return torch.from_numpy((words.astype(np.float64) + 0.5) * 2.0**-53).to(device)
 
 
 def random(context: VisualContext, ks: Sequence[int], /, *, seed: int) -> list[Selection]:
     """The tokens with the largest random numbers."""
-    return prefixes(best_first(uniforms(context, seed, stream=0)), ks)
+    device = context.projected.device
+    return prefixes(best_first(uniforms(context.image_key, len(context), seed=seed, stream=0, device=device)), ks)

@@ -10,12 +10,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lofi.errors import UserError, unknown
-from lofi.methods.schedule import Depth, Schedule, Staged, Table
+from lofi.methods.schedule import Depth, Fitted, Schedule, Staged
 
 Need = Literal["attention", "cls", "grid", "square", "tower", "blocks"]
 Value = str | int | float | bool
-
-OWN_COUNT = "auto"  # the keep of methods that set their own count
 
 
 @dataclass(frozen=True)
@@ -79,6 +77,7 @@ def choice(*values: str) -> Param:
     return Param(values[0], "|".join(values), "one of " + ", ".join(values))
 
 
+ONE = Staged((2,), (0.5,), fixed=True)  # one stage before layer 2, whatever the depth
 LAYER = whole(2, "a decoder layer from 1 on: the first that reads fewer tokens")
 M = "lofi.methods."
 
@@ -129,6 +128,9 @@ METHODS: dict[str, Reducer] = {
     # by the question
     "cdpruner": Reducer(M + "cdpruner:cdpruner", nested=True, sees_text=True, tiles="whole"),
     "trim": Reducer(M + "trim:trim", needs=("tower",), sees_text=True, merges=True),
+    "trim_auto": Reducer(
+        M + "trim:trim_auto", needs=("tower",), sees_text=True, merges=True, count="own", tiles="whole"
+    ),
     "mmtok": Reducer(M + "mmtok:mmtok", nested=True, sees_text=True, tiles="whole"),
     # by leverage
     "lofi": Reducer(
@@ -182,7 +184,7 @@ METHODS: dict[str, Reducer] = {
     "v2drop": Reducer(
         M + "v2drop:v2drop", acts="llm", positions="kept", schedule=Staged((3, 17, 22), (0.5, 0.25, 0.0))
     ),
-    "fitprune": Reducer(M + "fitprune:fitprune", acts="llm", positions="kept", schedule=Table("fitprune")),
+    "fitprune": Reducer(M + "fitprune:fitprune", acts="llm", positions="kept", schedule=Fitted()),
     "vscan_llm": Reducer(
         M + "vscan_llm:vscan_llm",
         acts="llm",
@@ -193,7 +195,7 @@ METHODS: dict[str, Reducer] = {
         M + "lofi_llm:lofi_llm",
         acts="llm",
         positions="kept",
-        schedule=Staged((2,), (0.5,), fixed=True),
+        schedule=ONE,
         params={"layer": LAYER, "score": SCORE, "rank": RANK, "ridge": RIDGE},
         random_when=("score", "sampled"),
     ),

@@ -59,7 +59,9 @@ def _reduce(
 
 
 def _portions(parts: Sequence[VisualContext], k: int) -> list[tuple[VisualContext, int]]:
-    """Each tile with its part of k tokens: equal, the first tiles taking what is over."""
+    """Each tile with its part of k tokens: equal, the first tiles taking what is over; as many as wanted of `OWN`."""
+    if k == OWN:
+        return [(part, OWN) for part in parts]
     if k < len(parts):
         raise UserError(f"{k} tokens are fewer than the {len(parts)} tiles of an image; keep at least {len(parts)}")
     share, over = divmod(k, len(parts))

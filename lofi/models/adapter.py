@@ -1,7 +1,7 @@
 """One adapter drives every family through its own modules: encode, embed, run the decoder, read logits."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lofi.errors import UserError
-from lofi.methods.context import VisualContext
+from lofi.methods.context import Question, TextTower, VisualContext
+from lofi.models.blocks import ClipBlocks
 from lofi.models.families import TESTED_TRANSFORMERS, Family
 from lofi.models.taps import EncoderTap, TappedAttention
 
@@ -29,19 +30,40 @@ class Encoded:
 
     hidden: Tensor  # (b, n, dv)
     projected: Tensor  # (b, n, d)
+    extra: Tensor  # (b, n_extra, dv)
+    entry: Tensor  # (b, n_extra + n, dv) what the encoder's first layer read
     attention: TappedAttention
-    grid: tuple[int, int]
-    feature_layer: int
+    adapter: "Adapter"
+    index: tuple[int, ...]  # row -> its place among the images that the attention was tapped from
 
-    def context(self, index: int, image_key: int) -> VisualContext:
-        """What a reducer sees of the image at `index`."""
+    def context(
+        self, row: int, image_key: int, *, question: Question | None = None, tower: TextTower | None = None
+    ) -> VisualContext:
+        """What a reducer sees of the image in that row."""
         return VisualContext(
-            hidden=self.hidden[index],
-            projected=self.projected[index],
-            grid=self.grid,
+            hidden=self.hidden[row],
+            projected=self.projected[row],
+            grid=self.adapter.grid,
             image_key=image_key,
-            attention=self.attention.of(index),
-            feature_layer=self.feature_layer,
+            attention=self.attention.of(self.index[row]),
+            feature_layer=self.adapter.feature_layer,
+            extra=self.extra[row] if self.extra.shape[1] else None,
+            project=self.adapter.project,
+            question=question,
+            tower=tower,
+            blocks=ClipBlocks(self.entry[row], self.adapter.encoder_layers, self.adapter.feature_layer),
+        )
+
+    def take(self, rows: Sequence[int]) -> "Encoded":
+        """The images in these rows; one may come several times."""
+        taken = torch.tensor(rows, device=self.projected.device)
+        return replace(
+            self,
+            hidden=self.hidden[taken],
+            projected=self.projected[taken],
+            extra=self.extra[taken],
+            entry=self.entry[taken],
+            index=tuple(self.index[row] for row in rows),
         )
 
 
@@ -93,6 +115,12 @@ class Adapter:
         return side, side
 
     @cached_property
+    def feature_layer(self) -> int:
+        """The encoder layer, from the end, whose output the projector reads."""
+        layer = int(self.config.vision_feature_layer)  # of the hidden states, whose first are the embeddings
+        return layer if layer < 0 else layer - 1 - len(self.encoder_layers)
+
+    @cached_property
     def stop_ids(self) -> tuple[int, ...]:
         """Tokens that end an answer."""
         stop: Any = self.model.generation_config.eos_token_id  # type: ignore[union-attr]
@@ -114,6 +142,11 @@ class Adapter:
         at = ids.index(image)
         return Prompt(tuple(ids[:at]), tuple(ids[at + 1 :]))
 
+    def text_ids(self, text: str) -> Tensor:
+        """(t,) token ids of a text alone, outside any template."""
+        ids: list[int] = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return torch.tensor(ids, dtype=torch.long, device=self.device)
+
     def pixels(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         """The processor's tensors of RGB images, on the model's device."""
         inputs = self.processor.image_processor(list(images), return_tensors="pt")
@@ -128,14 +161,21 @@ class Adapter:
 
     def encoded(self, tap: EncoderTap, projected: Tensor) -> Encoded:
         """What a tap recorded, with the (b, n, d) features that came out of the projector."""
-        layer = self.config.vision_feature_layer
         return Encoded(
             hidden=tap.hidden(),
             projected=projected,
+            extra=tap.extra(),
+            entry=tap.entry(),
             attention=tap.attention(),
-            grid=self.grid,
-            feature_layer=layer,
+            adapter=self,
+            index=tuple(range(len(projected))),
         )
+
+    def project(self, rows: Tensor) -> Tensor:
+        """(r, dv) encoder outputs to (r, d) rows that the LLM reads."""
+        # `forward`, not a call: hooks on the projector look at whole images, and one of them may be asking for this
+        projected: Tensor = self.projector.forward(rows)
+        return projected
 
     def embed(self, ids: Tensor) -> Tensor:
         """(…) token ids to (…, d) input embeddings."""

@@ -22,6 +22,10 @@ class Facts:
     grid: tuple[int, int] | None  # None where it depends on the image
     n_visual: int | None
     has_cls: bool
+    encoder: str  # model_type of the vision encoder
+    encoder_width: int | None
+    encoder_depth: int | None
+    depth: int | None  # layers of the decoder
 
 
 def model_folder(source: str, revision: str | None) -> Path | None:
@@ -63,7 +67,22 @@ def read_facts(source: str, revision: str | None) -> Facts | None:
         grid=grid,
         n_visual=grid[0] * grid[1] if grid else None,
         has_cls=vision.get("model_type") == "clip_vision_model",
+        encoder=str(vision.get("model_type")),
+        encoder_width=vision.get("hidden_size"),
+        encoder_depth=vision.get("num_hidden_layers"),
+        depth=config.get("text_config", {}).get("num_hidden_layers"),
     )
+
+
+def tower_width(source: str) -> int | None:
+    """The width of the vision encoder of a CLIP model, or None where its files are not on this machine yet."""
+    folder = model_folder(source, None)
+    if folder is None:
+        return None
+    config = json.loads((folder / "config.json").read_text())
+    if config.get("model_type") != "clip":
+        raise UserError(f"text_tower {source!r} has the architecture {config.get('model_type')!r}; give a CLIP model")
+    return int(config["vision_config"]["hidden_size"])
 
 
 def fingerprint(source: str, revision: str | None) -> str:

@@ -23,7 +23,11 @@ class Family:
     query_proj: str
     key_proj: str
     projector: str  # the module whose input reducers see as `hidden`, whose output the LLM reads
-    language: str  # the decoder, which holds `layers`
+    language: str  # the decoder, which holds `layers` and the two modules below
+    final_norm: str = "norm"
+    rotary: str = "rotary_emb"
+    attention: str = "self_attn"  # of a decoder layer, and the norm before it
+    attention_norm: str = "input_layernorm"
     positions: Literal["1d", "mrope"] = "1d"
     causal_visual: bool = True  # a visual token never sees the question, so its prefix can be shared
 

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from lofi.methods.context import Selection
+from lofi.methods.schedule import Stages
 from lofi.models.adapter import Adapter, Encoded
+from lofi.models.staged import Choose, Columns, PruneInDecoder
 from lofi.models.taps import EncoderTap, Hooks
 
 
@@ -39,7 +41,7 @@ class PruneBeforeDecoder(Hooks):
         ]
 
     def _see_ids(self, _module: nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:
-        if kwargs.get("pixel_values") is not None:
+        if kwargs["input_ids"].shape[1] > 1:  # a prefill; `generate` has encoded the image before it
             self._ids = kwargs["input_ids"][0]
 
     def _select(self, _module: nn.Module, _args: Any, projected: Tensor) -> None:
@@ -58,15 +60,14 @@ class PruneBeforeDecoder(Hooks):
         if selection is None:
             raise RuntimeError("the decoder ran before any image was encoded")
         visual = (self._ids == self._adapter.config.image_token_id).nonzero()[:, 0]
-        stays = torch.ones(len(self._ids), dtype=torch.bool, device=self._ids.device)
-        stays[visual] = False
-        stays[visual[selection.kept]] = True
-        self._n, self._keep = len(self._ids), stays.nonzero()[:, 0]
-        embeds = kwargs["inputs_embeds"]
+        others = torch.arange(len(self._ids), device=self._ids.device)
+        first, last = int(visual[0]), int(visual[-1])
+        rows = visual[selection.rows]  # in the order in which the LLM reads them
+        self._n, self._keep = len(self._ids), torch.cat([others[:first], rows, others[last + 1 :]])
+        embeds = kwargs["inputs_embeds"][:, self._keep]
         if selection.embeds is not None:
-            embeds = embeds.clone()
-            embeds[0, visual[selection.kept]] = selection.embeds.to(embeds.dtype)
-        kwargs["inputs_embeds"] = embeds[:, self._keep]
+            embeds[0, first : first + len(rows)] = selection.embeds.to(embeds.dtype)
+        kwargs["inputs_embeds"] = embeds
         reindexed = torch.arange(len(self._keep), device=self._keep.device)
         kwargs["position_ids"] = (reindexed if self._positions == "reindexed" else self._keep)[None]
         # always a mask of ones: without one, gaps in the positions read as borders between packed prompts
@@ -78,3 +79,19 @@ class PruneBeforeDecoder(Hooks):
             kwargs["attention_mask"] = torch.cat([mask[:, self._keep], mask[:, self._n :]], 1)
         if self._positions == "reindexed":
             kwargs["position_ids"] = kwargs["position_ids"] - (self._n - len(self._keep))
+
+
+class PruneOnePrompt(PruneInDecoder):
+    """`PruneInDecoder` for one unpadded prompt about one image in the model's own forward and `generate`."""
+
+    def __init__(self, adapter: Adapter, plan: Stages, choose: Choose, *, positions: str, image_key: int) -> None:
+        super().__init__(adapter, plan, choose, positions=positions, grid=adapter.grid, image_keys=[image_key])
+        self._handles.append(adapter.model.register_forward_pre_hook(self._see_ids, with_kwargs=True))
+
+    def _see_ids(self, _module: nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:
+        ids = kwargs["input_ids"]
+        if ids.shape[1] == 1:
+            return
+        visual = (ids[0] == self._adapter.config.image_token_id).nonzero()[:, 0]
+        positions = torch.arange(ids.shape[1], device=ids.device)[None]
+        self.begin(Columns.of(visual[None], torch.ones_like(ids, dtype=torch.bool), positions))

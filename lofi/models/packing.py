@@ -16,10 +16,18 @@ class Packed:
 
     positions: Tensor  # (b, s) long: prefix positions, then every question restarts right after the prefix
     mask: Tensor  # (b, 1, s, s) bool, True = may attend
+    real: Tensor  # (b, s) bool: no padding
     last: Tensor  # (b, q) long: column of the last real token of each question
 
 
-def pack(prefix_positions: Tensor, lengths: Tensor, width: int, start: Tensor | None = None) -> Packed:
+def pack(
+    prefix_positions: Tensor,
+    lengths: Tensor,
+    width: int,
+    *,
+    start: Tensor | None = None,
+    prefix_real: Tensor | None = None,
+) -> Packed:
     """Lay q questions of at most `width` tokens behind a prefix of p tokens.
 
     prefix_positions: (b, p) long, any increasing positions; lengths: (b, q) long, real tokens of each question.
@@ -27,6 +35,7 @@ def pack(prefix_positions: Tensor, lengths: Tensor, width: int, start: Tensor | 
     question sees the prefix and itself. Padding attends to itself alone, so that no row of the softmax is empty,
     and nothing real attends to it. A question of length 0 is absent: its `last` is 0 and means nothing.
     start: (b,) long, the position a question starts at; None puts it right after the prefix.
+    prefix_real: (b, p) bool, false for padding inside the prefix; None where there is none.
     """
     if lengths.numel() and (int(lengths.max()) > width or int(lengths.min()) < 0):
         raise ValueError(f"question lengths must lie in 0..{width}, the width reserved for each question")
@@ -45,10 +54,12 @@ def pack(prefix_positions: Tensor, lengths: Tensor, width: int, start: Tensor | 
     causal = column[:, None] >= column[None, :]
     related = (owner[None, :] == -1) | (owner[:, None] == owner[None, :])
     asked = (offsets < lengths[:, :, None]).reshape(rows, questions * width)
-    real = torch.cat([torch.ones(rows, prefix, dtype=torch.bool, device=device), asked], dim=1)  # (b, s)
+    if prefix_real is None:
+        prefix_real = torch.ones(rows, prefix, dtype=torch.bool, device=device)
+    real = torch.cat([prefix_real, asked], dim=1)  # (b, s)
     mask = (causal & related)[None] & real[:, :, None] & real[:, None, :]
     mask |= torch.eye(len(column), dtype=torch.bool, device=device)
 
     first = prefix + torch.arange(questions, device=device) * width
     last = torch.where(lengths > 0, first + lengths - 1, 0)
-    return Packed(positions=positions, mask=mask[:, None], last=last)
+    return Packed(positions=positions, mask=mask[:, None], real=real, last=last)

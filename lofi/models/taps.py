@@ -44,13 +44,16 @@ class EncoderTap(Hooks):
         self._adapter = adapter
         self._queries: dict[int, Tensor] = {}
         self._keys: dict[int, Tensor] = {}
-        self._hidden: Tensor | None = None
-        depth = len(adapter.encoder_layers)
-        for layer in {index % depth for index in layers}:
-            module = adapter.encoder_layers[layer]
-            self._record(module.get_submodule(adapter.family.query_proj), self._queries, layer)
-            self._record(module.get_submodule(adapter.family.key_proj), self._keys, layer)
-        self._handles.append(adapter.projector.register_forward_pre_hook(self._see_hidden))
+        self._seen: dict[str, Tensor] = {}
+        blocks = adapter.encoder_layers
+        for layer in {index % len(blocks) for index in layers}:
+            self._record(blocks[layer].get_submodule(adapter.family.query_proj), self._queries, layer)
+            self._record(blocks[layer].get_submodule(adapter.family.key_proj), self._keys, layer)
+        self._handles += [
+            adapter.projector.register_forward_pre_hook(self._see_hidden),
+            blocks[0].register_forward_pre_hook(self._see_entry, with_kwargs=True),
+            blocks[adapter.feature_layer].register_forward_hook(self._see_features),
+        ]
 
     def _record(self, module: nn.Module, into: dict[int, Tensor], layer: int) -> None:
         def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
@@ -59,21 +62,40 @@ class EncoderTap(Hooks):
         self._handles.append(module.register_forward_hook(hook))
 
     def _see_hidden(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self._hidden = inputs[0]
+        self._seen["hidden"] = inputs[0]
+
+    def _see_entry(self, _module: nn.Module, inputs: tuple[Tensor, ...], kwargs: dict[str, Any]) -> None:
+        self._seen["entry"] = inputs[0] if inputs else kwargs["hidden_states"]
+
+    def _see_features(self, _module: nn.Module, _inputs: Any, output: Tensor | tuple[Tensor, ...]) -> None:
+        self._seen["features"] = output if isinstance(output, Tensor) else output[0]
 
     def hidden(self) -> Tensor:
         """(b, n, dv) what the projector read."""
-        if self._hidden is None:
+        return self._get("hidden")
+
+    def entry(self) -> Tensor:
+        """(b, n_extra + n, dv) what the encoder's first layer read."""
+        return self._get("entry")
+
+    def extra(self) -> Tensor:
+        """(b, n_extra, dv) what the feature layer gave for the tokens before the patches."""
+        return self._get("features")[:, : self.n_extra]
+
+    def _get(self, name: str) -> Tensor:
+        if name not in self._seen:
             raise RuntimeError("no image was encoded under this tap")
-        return self._hidden
+        return self._seen[name]
+
+    @property
+    def n_extra(self) -> int:
+        """Tokens before the patches: 1 where the encoder has a CLS token."""
+        return self.entry().shape[1] - self.hidden().shape[1]
 
     def attention(self) -> TappedAttention:
         """The recorded attention of all images."""
-        vision = self._adapter.config.vision_config
-        n_extra = next(iter(self._queries.values())).shape[1] - self.hidden().shape[1] if self._queries else 0
-        return TappedAttention(
-            self._queries, self._keys, vision.num_attention_heads, n_extra, len(self._adapter.encoder_layers)
-        )
+        heads = self._adapter.config.vision_config.num_attention_heads
+        return TappedAttention(self._queries, self._keys, heads, self.n_extra, len(self._adapter.encoder_layers))
 
 
 class TappedAttention:
@@ -83,7 +105,7 @@ class TappedAttention:
         self, queries: dict[int, Tensor], keys: dict[int, Tensor], heads: int, n_extra: int, depth: int
     ) -> None:
         self._queries, self._keys = queries, keys
-        self._heads, self._n_extra, self._depth = heads, n_extra, depth
+        self.heads, self.n_extra, self.depth = heads, n_extra, depth  # n_extra: 1 where there is a CLS token
 
     def of(self, index: int) -> ImageAttention:
         """The attention of one image."""
@@ -92,7 +114,7 @@ class TappedAttention:
     def raw(self, kind: str, layer: int, index: int) -> Tensor:
         """(tokens, dv) queries or keys of one image, float32."""
         recorded = self._queries if kind == "query" else self._keys
-        layer %= self._depth
+        layer %= self.depth
         if layer not in recorded:
             raise KeyError(f"encoder layer {layer} was not tapped; tapped: {sorted(recorded)}")
         return recorded[layer][index].float()
@@ -101,15 +123,10 @@ class TappedAttention:
         """(heads, rows, tokens) softmaxed attention of the query `rows` of one image."""
         query = self.raw("query", layer, index)[rows]
         key = self.raw("key", layer, index)
-        width = query.shape[-1] // self._heads
-        query, key = (side.reshape(len(side), self._heads, width).transpose(0, 1) for side in (query, key))
+        width = query.shape[-1] // self.heads
+        query, key = (side.reshape(len(side), self.heads, width).transpose(0, 1) for side in (query, key))
         scores: Tensor = query @ key.mT * width**-0.5
         return scores.softmax(-1)
-
-    @property
-    def n_extra(self) -> int:
-        """Tokens before the patches: 1 where the encoder has a CLS token."""
-        return self._n_extra
 
 
 class ImageAttention:
@@ -118,23 +135,42 @@ class ImageAttention:
     def __init__(self, tapped: TappedAttention, index: int) -> None:
         self._tapped, self._index = tapped, index
 
+    @property
+    def n_extra(self) -> int:
+        """Tokens before the patches."""
+        return self._tapped.n_extra
+
+    @property
+    def heads(self) -> int:
+        """Attention heads."""
+        return self._tapped.heads
+
+    @property
+    def depth(self) -> int:
+        """Layers of the encoder."""
+        return self._tapped.depth
+
     def cls(self, layer: int) -> Tensor:
         """(n,) attention of the CLS query, mean over heads, CLS column cut."""
-        if self._tapped.n_extra == 0:
+        if self.n_extra == 0:
             raise ValueError("this encoder has no CLS token; use received attention")
-        return self._tapped.maps(layer, self._index, slice(0, 1)).mean(0)[0, self._tapped.n_extra :]
+        return self._tapped.maps(layer, self._index, slice(0, 1)).mean(0)[0, self.n_extra :]
 
     def received(self, layer: int) -> Tensor:
         """(n,) attention that each patch receives, mean over heads and over all queries."""
-        return self._tapped.maps(layer, self._index, slice(None)).mean((0, 1))[self._tapped.n_extra :]
+        return self._tapped.maps(layer, self._index, slice(None)).mean((0, 1))[self.n_extra :]
 
     def keys(self, layer: int) -> Tensor:
-        """(n, dv) raw keys of the patches."""
-        return self._tapped.raw("key", layer, self._index)[self._tapped.n_extra :]
+        """(n_extra + n, dv) raw keys."""
+        return self._tapped.raw("key", layer, self._index)
 
     def queries(self, layer: int) -> Tensor:
-        """(n, dv) raw queries of the patches."""
-        return self._tapped.raw("query", layer, self._index)[self._tapped.n_extra :]
+        """(n_extra + n, dv) raw queries."""
+        return self._tapped.raw("query", layer, self._index)
+
+    def tile(self, index: int) -> ImageAttention:
+        """The whole image is the only tile."""
+        raise ValueError(f"this image has no tiles, so none of number {index}")
 
 
 class DecoderTap(Hooks):

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from lofi.cell import FLOOR, FULL, KEEP_ALL
+from lofi.cell import FLOOR, FULL, KEEP_ALL, OWN_COUNT
 from lofi.errors import UserError
 
 Row = dict[str, Any]
@@ -24,7 +24,7 @@ SHOWN = (
     *("agreement", "agreement_low", "agreement_high", "divergence_excess"),
     *("neg_flip", "neg_flip_low", "neg_flip_high", "pos_flip", "wrong_to_other", "right_to_other"),
     *("n_neg_flip", "n_pos_flip", "n_wrong_to_other", "n_right_to_other"),
-    *("kl", "unparsed", "kept_tokens", "full_tokens", "layer_mean_tokens"),
+    *("kl", "unparsed", "kept_tokens", "kept_tokens_min", "kept_tokens_max", "full_tokens", "layer_mean_tokens"),
 )
 
 
@@ -40,13 +40,14 @@ class Audit:
     datasets: tuple[str, ...]
     methods: tuple[str, ...]  # without full and floor
     random: str | None  # the method that drops tokens at random: the baseline of every other
+    stability: list[Row] = field(default_factory=list)  # empty where self-agreement was not measured
 
     @cached_property
     def keeps(self) -> tuple[str, ...]:
-        """Every keep below all tokens, mildest first."""
+        """Every keep below all tokens, mildest first. Own counts are not one keep: no methods meet there."""
         shares: dict[str, list[float]] = {}
         for cell in self.cells:
-            if cell["method"] not in BASELINES and cell["keep"] != KEEP_ALL:
+            if cell["method"] not in BASELINES and cell["keep"] not in (KEEP_ALL, OWN_COUNT):
                 shares.setdefault(cell["keep"], []).append(token_share(cell) or 0.0)
         return tuple(sorted(shares, key=lambda keep: (-sum(shares[keep]) / len(shares[keep]), keep)))
 
@@ -61,7 +62,7 @@ class Audit:
         """One row per (model, dataset, method, keep): the mean over its seeds, counts added up."""
         rows = [mean_row(group, AXES[:-1]) for group in groups(self.cells, AXES[:-1])]
         methods = (*BASELINES, *self.methods)
-        keeps = (KEEP_ALL, *self.keeps)
+        keeps = (KEEP_ALL, *self.keeps, OWN_COUNT)
         return sorted(
             rows,
             key=lambda row: (
@@ -113,7 +114,8 @@ def groups(rows: Iterable[Row], by: Sequence[str]) -> list[list[Row]]:
 def mean_row(rows: Sequence[Row], by: Sequence[str]) -> Row:
     """The group's `by` columns, the mean of every other number, the sum of every count (`n`, `n_...`).
 
-    The mean of interval bounds is a bound that is never too narrow, however much the cells share.
+    The mean of interval bounds is a bound that is never too narrow, however much the cells share. Of `..._min` and
+    `..._max` columns it is the least and the greatest.
     """
     merged: Row = {column: rows[0][column] for column in by} | {"cells": sum(row.get("cells", 1) for row in rows)}
     for column, example in rows[0].items():
@@ -123,6 +125,8 @@ def mean_row(rows: Sequence[Row], by: Sequence[str]) -> Row:
         numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
         if column == "n" or column.startswith("n_"):
             merged[column] = sum(numbers)
+        elif numbers and column.endswith(("_min", "_max")):
+            merged[column] = min(numbers) if column.endswith("_min") else max(numbers)
         elif numbers:  # one cell without the number leaves the mean without it: a partial mean would mislead
             merged[column] = sum(numbers) / len(numbers) if len(numbers) == len(rows) else None
         else:
@@ -155,16 +159,18 @@ def read(tables: Path, sweep: Mapping[str, Any]) -> Audit:
         numbers = (cell.get("n_wrong_to_other"), cell.get("n_right_to_other"))
         cell["n_exchanged"] = None if None in numbers else sum(numbers)
     methods = ordered(sweep.get("methods"), cells, "method", lambda name: name not in BASELINES)
-    optional = tables / "comparisons.parquet"
+    optional = {name: tables / f"{name}.parquet" for name in ("comparisons", "stability")}
+    found = {name: read_rows(path) if path.is_file() else [] for name, path in optional.items()}
     return Audit(
         cells=sorted(cells, key=lambda cell: tuple(cell[axis] for axis in AXES)),
         correlations=correlations,
-        comparisons=read_rows(optional) if optional.is_file() else [],
+        comparisons=found["comparisons"],
         runs=sorted(read_rows(tables / "runs.parquet"), key=lambda run: str(run["path"])),
         models=ordered(sweep.get("models"), cells, "model"),
         datasets=ordered(sweep.get("datasets"), cells, "dataset"),
         methods=methods,
         random=baseline(sweep.get("methods"), methods),
+        stability=found["stability"],
     )
 
 

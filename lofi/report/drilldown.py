@@ -13,8 +13,9 @@ from typing import Any
 import duckdb
 from markupsafe import Markup
 
+from lofi.cell import OWN_COUNT
 from lofi.report.audit import Audit, Row
-from lofi.report.words import keep_label, number
+from lofi.report.words import keep_label, keep_name, number
 
 CAP = 150
 SIDE = 192  # pixels of a thumbnail's longer side
@@ -67,6 +68,7 @@ class Sample:
     dataset: str
     method: str
     keep: str
+    keep_name: str  # with the word `keep` before it, where that fits
     seed: int
     kind: str
     category: str
@@ -95,7 +97,7 @@ def choose(audit: Audit, tables: Path, cap: int = CAP) -> tuple[list[Row], int]:
         names = [column[0] for column in result.description or ()]
         rows = [dict(zip(names, values, strict=True)) for values in result.fetchall()]
     methods = ("full", "floor", *audit.methods)
-    order = (*audit.keeps,)
+    order = (*audit.keeps, OWN_COUNT)
     classes = list(CLASSES)
     rows.sort(
         key=lambda r: (
@@ -175,6 +177,7 @@ def _sample(row: Row, doc: Row, picture: Thumbnail | None) -> Sample:
         dataset=row["dataset"],
         method=row["method"],
         keep=keep_label(row["keep"]),
+        keep_name=keep_name(row["keep"]),
         seed=row["seed"],
         kind=CLASSES.get(row["class"], str(row["class"])),
         category=str(row.get("category") or ""),

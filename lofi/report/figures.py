@@ -2,7 +2,7 @@
 
 from matplotlib.axes import Axes
 
-from lofi.cell import FLOOR, KEEP_ALL
+from lofi.cell import FLOOR, KEEP_ALL, OWN_COUNT
 from lofi.report.audit import Audit, Row, groups, spectral_column, token_share
 from lofi.report.drawing import Figure, Style, canvas, finish, heading, legend, line, styles
 from lofi.report.words import correlation, count, keep_label, number, p_value, percent
@@ -28,8 +28,9 @@ def kept_against_kept(audit: Audit) -> Figure:
     look = styles(audit.methods, audit.random)
     drawn: list[Row] = []
     for method in audit.methods:
-        rows = [audit.overall[method, k] for k in audit.keeps if (method, k) in audit.overall]
+        rows = [audit.overall[method, k] for k in (*audit.keeps, OWN_COUNT) if (method, k) in audit.overall]
         rows = [r for r in rows if r.get("relative_accuracy") is not None and r.get("agreement") is not None]
+        rows.sort(key=lambda r: -(token_share(r) or 0.0))
         if rows:
             x = [100 * row["relative_accuracy"] for row in rows]
             line(axes, rows, x, "agreement", look[method], method, alpha=0.3)
@@ -140,7 +141,9 @@ def _pair(audit: Audit, pair: tuple[str, str], axes: Axes, column: str, look: di
     if column == "relative_accuracy":
         axes.axhline(100, color="#999999", linewidth=1)
     axes.set_xscale("log")
-    shares = sorted({round(100 * (p.get("keep_ratio") or 1), 2) for p in here if p["keep"] in audit.keeps})
+    shares: list[float] = sorted({round(100 * (p.get("keep_ratio") or 1), 2) for p in here if p["keep"] in audit.keeps})
+    if not shares:  # every method sets its own count
+        shares = sorted({round(100 * (token_share(p) or 1), 1) for p in here if p["keep"] == OWN_COUNT})
     axes.set_xticks(shares, [f"{share:g}" for share in shares])
     axes.minorticks_off()
 
@@ -169,6 +172,8 @@ def flip_classes(audit: Audit) -> Figure:
     )
     if len(shown) < len(keeps):
         caption += f" {len(shown)} of {len(keeps)} keeps are drawn; the table has all."
+    if any(cell["keep"] == OWN_COUNT for cell in audit.cells):
+        caption += " Methods that set their own count stand in the table only: they share no keep with others."
     return finish(figure, "fig-flips", _flip_title(audit, shown), caption)
 
 
@@ -197,13 +202,15 @@ def ipr(audit: Audit) -> Figure | None:
     if primary is None:
         return None
     column = spectral_column(primary)
-    points = [p for p in audit.points if p["method"] in audit.methods and p["keep"] in audit.keeps]
+    keeps = (*audit.keeps, OWN_COUNT)
+    points = [p for p in audit.points if p["method"] in audit.methods and p["keep"] in keeps]
     points = [p for p in points if p.get(column) is not None and p.get("agreement") is not None]
     figure, [row] = canvas(1, 3, 3.5)
     look = styles(audit.methods, audit.random)
     for axes, (scope, name, by) in zip(row, SCOPES, strict=True):
         found = audit.primary(scope) or {}
-        _scatter(axes, audit, points, column, by, look)
+        drawn = [p for p in points if "keep" not in by or p["keep"] != OWN_COUNT]
+        _scatter(axes, audit, drawn, column, by, look)
         heading(axes, f"{name}\n{correlation(found)}\n{p_value(found.get('p'))}", bold=scope == SCOPES[0][0])
         axes.set_xlabel("shift of log IPR_U" + (" − group mean" if by else ""))
         axes.set_ylabel("agreement" + (" − group mean (points)" if by else " (%)"))
@@ -216,6 +223,8 @@ def ipr(audit: Audit) -> Figure | None:
         "against agreement. In the left and middle panels the mean of each group is subtracted from both axes. Only "
         "the left panel compares methods at the same keep: it is the test of the claim."
     )
+    if any(p["keep"] == OWN_COUNT for p in points):
+        caption += " Methods that set their own count share no keep with others, so it leaves them out."
     return finish(figure, "fig-ipr", title, caption)
 
 

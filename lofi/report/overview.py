@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lofi.cell import FLOOR, FULL, KEEP_ALL
+from lofi.cell import FLOOR, FULL, KEEP_ALL, OWN_COUNT
 from lofi.errors import UserError
 from lofi.report.audit import Audit, Row
-from lofi.report.words import count, keep_label, number, percent
+from lofi.report.words import count, keep_name, number, percent
 from lofi.store import read_metadata
 
 NAMED = 5  # cells or values named in one line before "and n more"
@@ -19,6 +19,8 @@ FIRST = ("lofi", "commit", "numerics", "model_revision", "dataset_revision", "de
 STATED = ("model_revision", "dataset_revision", "dtype", "attn_impl", "positions")  # columns of the runs table
 SMALL_N = 100
 UNPARSED = 0.02
+KEPT_OFF = 0.51  # the count of one image is rounded, so a mean is at most half off
+LAYER_MEAN_OFF = 0.99  # stages inside the LLM keep whole tokens, so a mean over layers is less than one off
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def warnings(audit: Audit) -> list[Warning]:
 
 
 def _cell(row: Row) -> str:
-    return f"{row['model']} / {row['dataset']} / {row['method']} / keep {keep_label(row['keep'])} / seed {row['seed']}"
+    return f"{row['model']} / {row['dataset']} / {row['method']} / {keep_name(row['keep'])} / seed {row['seed']}"
 
 
 def _treated(audit: Audit) -> list[Row]:
@@ -94,17 +96,25 @@ def _no_ops(audit: Audit) -> Warning | None:
 
 
 def _budgets(audit: Audit) -> Warning | None:
+    """A budget is met by the mean count after the last prune, or by the mean over layers: by either, over a cell."""
     names = []
     for cell in _treated(audit):
-        kept, full = cell.get("kept_tokens"), cell.get("full_tokens")
-        if kept is None or full is None:
+        kept, mean, asked = cell.get("kept_tokens"), cell.get("layer_mean_tokens"), _asked(cell)
+        if kept is None or asked is None or abs(kept - asked) <= KEPT_OFF:
             continue
-        asked = float(cell["keep"]) * full if "." in cell["keep"] else float(cell["keep"])
-        if abs(kept - max(1.0, asked)) > 0.51:  # the count of one image is rounded, so a mean is at most half off
-            names.append(f"{_cell(cell)} (kept {number(kept, 1)}, asked {number(asked, 1)})")
+        if mean is None or abs(mean - asked) > LAYER_MEAN_OFF:
+            layers = "" if mean is None or abs(mean - kept) < 0.05 else f", {number(mean, 1)} over layers"
+            names.append(f"{_cell(cell)} (kept {number(kept, 1)}{layers}, asked {number(asked, 1)})")
     if not names:
         return None
     return Warning(f"{count(len(names), 'cell')} kept another number of tokens than asked for", f"{_named(names)}.")
+
+
+def _asked(cell: Row) -> float | None:
+    """The tokens that the keep asks for, on average; None where the method sets its own count."""
+    if cell["keep"] == OWN_COUNT or cell.get("full_tokens") is None:
+        return None
+    return max(1.0, float(cell["keep"]) * (cell["full_tokens"] if "." in cell["keep"] else 1))
 
 
 def _floor(audit: Audit) -> Warning | None:

@@ -71,6 +71,12 @@ def decimal(label: str, column: str, definition: str = "", digits: int = 1) -> C
     return Column(label, lambda row: number(row.get(column), digits), lambda row: row.get(column), definition)
 
 
+def _kept(row: Row) -> str:
+    """The mean count, with the least and the greatest where images differ."""
+    mean, low, high = (row.get(f"kept_tokens{end}") for end in ("", "_min", "_max"))
+    return number(mean, 1) if low is None or low == high else f"{number(mean, 1)} ({count(low)} to {count(high)})"
+
+
 def _excess(row: Row) -> float | None:
     """In points; the full model agrees with itself by definition, so it has none."""
     excess = row.get("divergence_excess")
@@ -100,7 +106,7 @@ KEPT = (
     share("accuracy", "accuracy", "accuracy"),
     EXCESS,
     whole("n", "n", "n"),
-    decimal("kept tokens", "kept_tokens", "kept-tokens"),
+    Column("kept tokens", _kept, lambda row: row.get("kept_tokens"), "kept-tokens"),
     decimal("layer-mean tokens", "layer_mean_tokens", "layer-mean"),
 )
 

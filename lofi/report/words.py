@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lofi.cell import KEEP_ALL
+from lofi.cell import KEEP_ALL, OWN_COUNT
 
 NONE = "–"
 SPACE = "\N{NO-BREAK SPACE}"
@@ -75,14 +75,23 @@ def count(value: float | None, noun: str = "") -> str:
 
 
 def keep_label(keep: str) -> str:
-    """The short name of a keep: `0.25`, or `36 tokens` for an absolute count."""
+    """The short name of a keep: `0.25`, `36 tokens` for an absolute count, `own count` where the method sets it."""
+    if keep == OWN_COUNT:
+        return "own count"
     return f"{float(keep):g}" if "." in keep else f"{keep}{SPACE}tokens"
+
+
+def keep_name(keep: str) -> str:
+    """A keep beside a method's name: `keep 0.25`, or `own count`."""
+    return keep_label(keep) if keep == OWN_COUNT else f"keep {keep_label(keep)}"
 
 
 def keep_phrase(keep: str) -> str:
     """A keep inside a sentence: `6.25 % of the visual tokens`."""
     if keep == KEEP_ALL:
         return "all visual tokens"
+    if keep == OWN_COUNT:
+        return "as many visual tokens as each method chooses"
     if "." not in keep:
         return f"{keep} visual token{'' if keep == '1' else 's'}"
     return f"{100 * float(keep):g}{SPACE}% of the visual tokens"

@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from lofi import store
 from lofi.errors import UserError
-from lofi.stats import checks, comparisons, intervals, points
+from lofi.stats import checks, comparisons, intervals, points, self_agreement
 
-TABLES = ("cells", "spectra", "correlations", "comparisons", "flips", "categories", "runs")
+TABLES = ("cells", "spectra", "correlations", "comparisons", "flips", "categories", "stability", "runs")
 
 
 def aggregate(
@@ -22,12 +22,14 @@ def aggregate(
     tables: Path,
     database: Path,
     *,
+    stability: Sequence[Path] = (),
     progress: Callable[[str], None] = lambda message: None,
     memory_limit: str = "4GB",
     threads: int | None = None,
 ) -> None:
     """Write `tables`/{cells,spectra,...}.parquet, and `database` with the same tables and a view `samples`.
 
+    files: of samples. stability: the files of self-agreement; without them the table `stability` has no rows.
     Nothing at the targets changes before all of it is ready. The same files give the same bytes of Parquet.
     """
     if not files:
@@ -42,6 +44,7 @@ def aggregate(
         if threads:
             con.execute(f"SET threads = {threads}")
         _open_samples(con, files, tables)
+        self_agreement.open_rows(con, stability)
         _build(con, progress)
         for name in TABLES:
             target = _quoted(tables_scratch / f"{name}.parquet")
@@ -71,6 +74,10 @@ def _build(con: duckdb.DuckDBPyConnection, progress: Callable[[str], None]) -> N
     run_sql(con, "spectra")
     for name in ("cells", "categories", "flips", "runs"):
         run_sql(con, name)
+    progress("comparing what is kept under rounded features")
+    run_sql(con, "kept_sets")
+    con.register("stability_intervals", self_agreement.intervals(con))
+    run_sql(con, "stability")
     progress("correlating spectra with agreement")
     run_sql(con, "points")
     con.register("tests", points.tests(con))

@@ -27,6 +27,8 @@ rates AS (
         mean(js) AS js,                        -- mean of (KL(P || M) + KL(Q || M)) / 2, M = (P + Q) / 2
         mean(tv) AS tv,                        -- mean of sum |P - Q| / 2
         mean(n_visual_kept) AS kept_tokens,    -- after the last prune
+        min(n_visual_kept) AS kept_tokens_min,
+        max(n_visual_kept) AS kept_tokens_max,
         mean(n_visual_full) AS full_tokens,
         mean(mean_visual_tokens) AS layer_mean_tokens,  -- the mean over LLM layers: the budget to compare at
         mean(answer_mass) AS answer_mass,      -- probability on the options at the first answer position
@@ -65,7 +67,7 @@ SELECT
     pos_flip, wrong_to_other, right_to_other,
     n_agree, n_neg_flip, n_pos_flip, n_wrong_to_other, n_right_to_other,
     kl, js, tv, kl_floor, js_floor, tv_floor,
-    kept_tokens, full_tokens, layer_mean_tokens,
+    kept_tokens, kept_tokens_min, kept_tokens_max, full_tokens, layer_mean_tokens,
     answer_mass, top1_is_option, unparsed, margin,
     t_vision_ms, t_select_ms, t_prefill_ms, t_decode_ms,
     wide_spectra.* EXCLUDE (model, dataset, method, keep, seed)

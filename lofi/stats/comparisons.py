@@ -6,6 +6,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from lofi.cell import OWN_COUNT
 from lofi.stats.intervals import DRAWS, dataset_seed
 from lofi.stats.resample import Floats, draw_counts, percentile_interval
 
@@ -29,7 +30,8 @@ def compared(con: duckdb.DuckDBPyConnection) -> pa.Table:
     """One row per (model, dataset, keep) and ordered pair of methods."""
     blocks = con.execute(
         "SELECT model, dataset, keep, list(DISTINCT method ORDER BY method) FROM grid"
-        " WHERE method NOT IN ('full', 'floor') GROUP BY ALL ORDER BY ALL"
+        " WHERE method NOT IN ('full', 'floor') AND keep <> ? GROUP BY ALL ORDER BY ALL",
+        [OWN_COUNT],  # own counts are not one keep
     ).fetchall()
     rows = [row for block in blocks for row in _compare_block(con, *block)]
     return pa.Table.from_pylist(rows, schema=COMPARISONS)

@@ -1,5 +1,6 @@
 -- What the correlations are about: one point per (model, dataset, method, keep), the mean over its seeds,
--- for every spectral delta. full and floor are no treatments and stay out.
+-- for every spectral delta. full and floor are no treatments and stay out. Methods that set their own count (keep
+-- 'auto') share no keep: each is a group of its own within (model, dataset, keep), which says nothing there.
 CREATE TEMP TABLE points AS
 WITH
 changes AS (
@@ -19,7 +20,8 @@ SELECT
     dense_rank() OVER (ORDER BY model, dataset, method, keep)::INTEGER - 1 AS point,
     dense_rank() OVER (ORDER BY delta, statistic, site, tokens, centred)::INTEGER - 1 AS variable,
     dense_rank() OVER (ORDER BY model, dataset)::INTEGER - 1 AS model_dataset,
-    dense_rank() OVER (ORDER BY model, dataset, keep)::INTEGER - 1 AS model_dataset_keep,
+    dense_rank() OVER (ORDER BY model, dataset, keep, CASE WHEN keep = 'auto' THEN method END)::INTEGER - 1
+        AS model_dataset_keep,
     delta, statistic, site, tokens, centred,
     agreement,
     mean(change) AS change

@@ -1,37 +1,31 @@
 """DivPrune picks exactly the tokens that the authors' code picks, in the same order."""
 
-import os
 import re
-from pathlib import Path
+from math import isqrt
 
-import numpy as np
 import pytest
-import torch
 
 from lofi.methods.divprune import max_min_order
 from lofi.methods.select import VisualContext, select
 
-FOLDER = Path(os.environ.get("LOFI_GOLDEN", Path(__file__).parent / "data")) / "vision"
-GOLDEN = np.load(FOLDER / "divprune.npz")
-CASES = sorted(name for name in GOLDEN.files if name.endswith("_selection_order"))
+from .vectors import Vectors, check_every_array
+
+GOLDEN = Vectors("vision", "divprune")
 
 
-def test_there_are_cases() -> None:
-    assert CASES
-
-
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [name for name in GOLDEN.names if name.endswith("_selection_order")])
 def test_indices_equal_the_authors(case: str) -> None:
-    grid = int(re.findall(r"_n(\d+)_", case)[0])
-    side = round(grid**0.5)
-    for features, order, kept in zip(
-        GOLDEN[f"in_n{grid}_features"],
-        GOLDEN[case],
-        GOLDEN[case.replace("selection_order", "sorted")],
-        strict=True,
+    n = int(re.findall(r"_n(\d+)_", case)[0])
+    stem = case.removesuffix("selection_order")
+    k = round(float(GOLDEN[stem + "ratio"]) * n)
+    for tokens, order, kept in zip(
+        GOLDEN.tensor(f"in_n{n}_features"), GOLDEN[case], GOLDEN[stem + "sorted"], strict=True
     ):
-        tokens = torch.from_numpy(features)
-        assert max_min_order(tokens, len(order)).tolist() == order.tolist()
-        context = VisualContext(tokens, tokens, (side, side), image_key=1)
-        [selection] = select("divprune", context, [len(order)], seed=0, params={})
+        assert max_min_order(tokens, k).tolist() == order.tolist()
+        context = VisualContext(tokens, tokens, (isqrt(n), isqrt(n)), image_key=1)
+        [selection] = select("divprune", context, [k], seed=0, params={})
         assert selection.kept.tolist() == kept.tolist()
+
+
+def test_every_array_is_read_or_listed() -> None:
+    check_every_array(GOLDEN)

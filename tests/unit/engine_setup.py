@@ -7,18 +7,28 @@ from lofi.config import from_dict
 from lofi.data.prepare import prepare
 from lofi.data.registry import get_card
 from lofi.engine.job import Job, open_job
+from lofi.methods.registry import METHODS as REDUCERS
 from lofi.sweep import Sweep
 
+# Every reducer that the tiny model can run; those inside the LLM to a count, which any keep can ask for.
 METHODS: dict[str, Any] = {
+    **{
+        name: {"budget": "tokens"} if reducer.schedule else {}
+        for name, reducer in REDUCERS.items()
+        if name not in ("full", "vtw") and "tower" not in reducer.needs
+    },
     "random": {"seeds": [0, 1]},
-    "grid_1d": {},
-    "grid_2d": {},
-    "pool": {},
-    "fastervlm": {},
-    "divprune": {},
-    "lofi": {},
+    "fitprune": {"keeps": [0.6]},
+    "vtw": {"keeps": [0.4]},
+    "tome_vit": {"keeps": [0.5]},
+    "pyramiddrop_mean": {"reducer": "pyramiddrop", "keeps": [0.6]},
     "lofi_kept": {"reducer": "lofi", "positions": "kept"},
     "lofi_residual": {"reducer": "lofi", "score": "residual"},
+    "fastv_reindexed": {"reducer": "fastv", "positions": "reindexed", "budget": "tokens"},
+    "sparsevlm_kept": {"reducer": "sparsevlm", "positions": "kept", "budget": "tokens"},
+    "pyramiddrop_kept": {"reducer": "pyramiddrop", "positions": "kept", "budget": "tokens"},
+    "holov_kept": {"reducer": "holov", "positions": "kept"},
+    "visionzip_kept": {"reducer": "visionzip", "positions": "kept"},
 }
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from lofi.report.build import build
 from lofi.stats.aggregate import aggregate
-from tests.unit.synthetic import ANSWERS, DATASETS, make_sweep, write_sweep
+from tests.unit.synthetic import ANSWERS, DATASETS, make_stability, make_sweep, write_stability, write_sweep
 
 HOSTILE = """<script>alert("x")</script> & 'quoted' </style> {{ 7 * 7 }} <img src="http://example.org/x.png">"""
 METHODS = {"random": (0, 1), "lofi": (0,), "fastv": (0,)}
@@ -42,10 +42,12 @@ def make_results(
     methods: Mapping[str, Sequence[int]] = METHODS,
     keeps: Sequence[str] = ("0.5000", "0.2500", "16"),
     images: int = 6,
+    own: Sequence[str] = (),
+    stability: bool = True,
     hostile: bool = False,
 ) -> Results:
     """Samples, tables and prepared data under `root`. Hostile: every text is `HOSTILE`."""
-    made = make_sweep(models=models, datasets=datasets, methods=methods, keeps=keeps, images=images)
+    made = make_sweep(models=models, datasets=datasets, methods=methods, keeps=keeps, images=images, own=own)
     if hostile:
         for rows in made.values():
             for row in rows:
@@ -54,13 +56,14 @@ def make_results(
                 if row.get("prediction_parsed") is not None:
                     row["prediction_parsed"] += HOSTILE
     files = write_sweep(made, root, shards=1)
-    aggregate(files, root / "tables", root / "audit.duckdb", threads=1)
+    compared = write_stability(make_stability(made), root) if stability else []
+    aggregate(files, root / "tables", root / "audit.duckdb", stability=compared, threads=1)
     for dataset in datasets:
         write_data(root / "data" / dataset, dataset, images, HOSTILE if hostile else "")
     sweep = {
         "models": {model: {"source": HOSTILE if hostile else "local"} for model in models},
         "datasets": {dataset: {} for dataset in datasets},
-        "methods": {method: {} for method in methods},
+        "methods": {method: {} for method in (*methods, *own)},
         "keeps": [float(keep) if "." in keep else int(keep) for keep in keeps],
     }
     return Results(root, sweep, files)

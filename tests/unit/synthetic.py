@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from lofi import store
-from lofi.cell import FLOOR, FULL, KEEP_ALL, Cell, kept_count
+from lofi.cell import FLOOR, FULL, KEEP_ALL, OWN_COUNT, Cell, kept_count, stability_path
 
 Row = dict[str, Any]
 Sweep = dict[Cell, list[Row]]
@@ -20,7 +20,7 @@ ANSWERS = {
 }
 DATASETS = {"scenes-yesno": "yesno", "scenes-letters": "letters", "scenes-open": "open"}
 METHODS = {"random": (0, 1), "lofi": (0,), "fastv": (0,)}
-HARM = {FULL: 0.0, FLOOR: 0.02, "random": 0.5, "lofi": 0.3, "fastv": 0.4}
+HARM = {FULL: 0.0, FLOOR: 0.02, "random": 0.5, "lofi": 0.3, "fastv": 0.4, "prumerge": 0.35, "dart": 0.45}
 N_VISUAL = 144
 N_LAYERS = 8
 
@@ -39,9 +39,13 @@ def make_sweep(
     keeps: Sequence[str] = ("0.5000", "0.2500", "16"),
     images: int = 8,
     questions: int = 3,
+    own: Sequence[str] = (),
     seed: int = 0,
 ) -> Sweep:
-    """Rows of every cell: some samples fail, some answers cannot be parsed, some spectra are undefined."""
+    """Rows of every cell: some samples fail, some answers cannot be parsed, some spectra are undefined.
+
+    own: methods that set their own count, another one for each image.
+    """
     sweep: Sweep = {}
     for model in models:
         for dataset in datasets:
@@ -52,6 +56,7 @@ def make_sweep(
                 for keep in keeps
                 for number in numbers
             ]
+            cells += [Cell(model, dataset, method, OWN_COUNT) for method in own]
             for cell in cells:
                 sweep[cell] = [
                     _row(cell, image, question, seed) for image in range(images) for question in range(questions)
@@ -79,7 +84,7 @@ def _row(cell: Cell, image: int, question: int, seed: int) -> Row:
     of_cell = np.random.default_rng([*identity, *str(cell).encode()])
     options = ANSWERS[kind]
     truth = options[of_question.integers(len(options))]
-    kept = kept_count(cell.keep, N_VISUAL)
+    kept = 20 + 5 * (image % 3) if cell.keep == OWN_COUNT else kept_count(cell.keep, N_VISUAL)
     # The full model's answer, which this cell keeps unless its treatment changes it.
     margin = float(of_model.gamma(2.0))
     answer = truth if of_model.random() < 0.7 else options[of_model.integers(len(options))]
@@ -97,7 +102,7 @@ def _row(cell: Cell, image: int, question: int, seed: int) -> Row:
     return {
         **_identity(cell, image, question),
         "task_type": {"yesno": "yesno", "letters": "mcq", "open": "open"}[kind],
-        "keep_ratio": kept / N_VISUAL,
+        "keep_ratio": None if cell.keep == OWN_COUNT else kept / N_VISUAL,
         "n_visual_full": N_VISUAL,
         "n_visual_kept": kept,
         "n_kept_per_layer": [kept] * N_LAYERS,
@@ -192,3 +197,40 @@ def _spectra(cell: Cell, kept: int, of_model: Any, of_cell: Any) -> list[Row]:
                 n = kept if tokens == "visual" else 12
                 spectra.append({"site": site, "tokens": tokens, "centred": centred, "n": n, **spectrum})
     return spectra
+
+
+STEADINESS = {"fastv": 0.8}  # share of the kept set that survives bfloat16, where it is not all of it
+VARIANTS = {"bfloat16": 1.0, "float16": 0.4, "noise": 0.05}  # how much of that unsteadiness each shows
+
+
+def make_stability(sweep: Sweep, *, images: int = 4) -> list[Row]:
+    """Rows of `lofi stability` for every reduced cell: one method is unsteady, and one image of it fails."""
+    rows = []
+    for cell in sorted(cell for cell in sweep if cell.method not in (FULL, FLOOR)):
+        for variant, exposure in VARIANTS.items():
+            for image in range(images):
+                rng = np.random.default_rng([*str(cell).encode(), *variant.encode(), image])
+                kept = sweep[cell][0]["n_visual_kept"]
+                lost = (1 - STEADINESS.get(cell.method, 1.0)) * exposure * rng.uniform(0.5, 1.5)
+                row = {
+                    **{axis: getattr(cell, axis) for axis in ("model", "dataset", "method", "keep", "seed")},
+                    **{"variant": variant, "image_hash": f"{image:016x}", "n_visual_full": N_VISUAL},
+                }
+                if lost and variant == "noise" and image == 0:
+                    rows.append({**row, "status": "error", "error": "ValueError: scores are not finite"})
+                    continue
+                same = kept - round(lost * kept)
+                rows.append({**row, "n_kept": kept, "n_same": same, "n_kept_variant": kept, "status": "ok"})
+    return rows
+
+
+def write_stability(rows: Sequence[Row], results: Path) -> list[Path]:
+    """Write the rows as `lofi stability` does, a file for each model and dataset; returns the files."""
+    files = []
+    for model, dataset in sorted({(row["model"], row["dataset"]) for row in rows}):
+        here = [row for row in rows if (row["model"], row["dataset"]) == (model, dataset)]
+        path = results / stability_path(model, dataset)
+        table = pa.Table.from_pylist(here, schema=store.STABILITY)
+        store.write_table(table, path, {"key": f"stability of {model}, {dataset}", "numerics": 1})
+        files.append(path)
+    return files

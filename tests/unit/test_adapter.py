@@ -51,7 +51,7 @@ def test_taps_equal_eager_attention(adapter: Adapter, images: list[Image.Image],
             tapped = encoded.context(index, 0).attention
             assert tapped.cls(layer) == pytest.approx(maps[:, 0, 1:].mean(0).numpy(), abs=2e-7)
             assert tapped.received(layer) == pytest.approx(maps.mean((0, 1))[1:].numpy(), abs=2e-7)
-            assert tapped.keys(layer).shape == tapped.queries(layer).shape == (144, 32)
+            assert tapped.keys(layer).shape == tapped.queries(layer).shape == (145, 32)
     assert torch.allclose(encoded.hidden, output.hidden_states[-2][:, 1:], atol=1e-6)
 
 

@@ -14,6 +14,7 @@ COMMANDS = (
     "prepare",
     "reference",
     "evaluate",
+    "stability",
     "aggregate",
     "report",
     "check",
@@ -60,6 +61,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
         (["evaluate", "--model", "tiny", "--dataset", "digits-pop"], "unknown dataset 'digits-pop': did you mean"),
         (["reference", "--model", "tiny", "--dataset", "digits-pope"], "run `lofi prepare`"),
         (["reference", "--model", "tiny", "--dataset", "digits-pope", "--shard", "3"], "shard 3 is not one of"),
+        (["stability", "--model", "tine", "--dataset", "digits-pope"], "unknown model 'tine': did you mean 'tiny'?"),
         (["check", "--config", "nowhere.yaml"], "nowhere.yaml"),
         (["query", "SELECT 1"], "results/tables"),
         (["prepare", "--model", "none"], "unknown model 'none'"),
@@ -94,12 +96,22 @@ def test_every_stage_runs_by_hand(config: Path, capsys: pytest.CaptureFixture[st
     assert "grid_1d" in capsys.readouterr().err
     assert main(["evaluate", *job]) == 0
     assert "computed 1 cells, 1 from cache" in capsys.readouterr().err
+    assert main(["aggregate"]) == 2
+    assert "run `lofi stability`" in capsys.readouterr().err
+    assert main(["stability", *job]) == 0
+    assert "wrote 24 rows" in capsys.readouterr().err  # 2 cells, 3 variants, 4 images
     assert main(["aggregate"]) == 0
     assert main(["report", "--date", "2026-01-01"]) == 0
     assert "<title>" in Path("reports/index.html").read_text()
     capsys.readouterr()
     assert main(["query", "SELECT method, n FROM cells ORDER BY method", "--format", "csv"]) == 0
     assert capsys.readouterr().out.split() == ["method,n", "floor,16", "full,16", "grid_1d,16", "lofi,16"]
+
+
+def test_self_agreement_may_be_switched_off(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config.write_text(json.dumps({**json.loads(config.read_text()), "stability_images": 0}))
+    assert main(["stability", "--model", "tiny", "--dataset", "digits-pope"]) == 2
+    assert "stability_images is 0" in capsys.readouterr().err
 
 
 def test_an_unreachable_hub_model_is_one_line(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

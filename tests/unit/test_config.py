@@ -103,6 +103,7 @@ WRONG = {
     "keep of all": (config(keeps=[1]), ["keeps has 1,", "'full' always runs"]),
     "keep twice": (config(keeps=[0.25, 0.5, 0.25000]), ["keeps has 0.2500 twice", "entries 1 and 3"]),
     "shards": (config(shards=0), ["shards 0", "at least 1"]),
+    "stability": (config(stability_images=-1), ["stability_images -1", "0 to leave self-agreement unmeasured"]),
     "pack axis": (config(pack=["methods"]), ["pack[1]", "'methods'", "did you mean 'method'"]),
     "pack twice": (config(pack=["keep", "keep"]), ["pack ['keep', 'keep']", "different axes"]),
     "pack is text": (config(pack="keep"), ["pack 'keep'", "a list"]),
@@ -139,6 +140,12 @@ def test_defaults():
     assert sweep.method("random").seeds == (0,)
     assert dict(sweep.method("random").params) == {"positions": "reindexed"}
     assert (sweep.shards, sweep.pack) == (1, ("method", "keep", "seed"))
+    assert sweep.stability_images == 32
+
+
+def test_files_of_self_agreement():
+    assert from_dict(config()).stability_files() == ("stability/model=m/dataset=digits-pope.parquet",)
+    assert from_dict(config(stability_images=0)).stability_files() == ()
 
 
 def test_cells_of_an_irregular_grid():
@@ -244,7 +251,11 @@ CONFIGS = st.fixed_dictionaries(
         ),
         "keeps": st.lists(KEEPS, min_size=1, max_size=4),
     },
-    optional={"shards": st.integers(1, 4), "pack": st.sampled_from([[], ["keep"], ["method", "seed"]])},
+    optional={
+        "shards": st.integers(1, 4),
+        "stability_images": st.integers(0, 9),
+        "pack": st.sampled_from([[], ["keep"], ["method", "seed"]]),
+    },
 )
 
 

@@ -18,7 +18,6 @@ from lofi.engine.readout import Options, choose, divergence
 from lofi.engine.stages import evaluate, reference
 from lofi.errors import UserError
 from lofi.models.adapter import Adapter
-from lofi.models.load import load_model
 from lofi.store import SAMPLES
 
 from .engine_setup import make_job, make_sweep
@@ -44,7 +43,7 @@ def rows_of(job: Job, cell: Cell) -> list[dict]:
 @pytest.mark.parametrize("name", DATASETS)
 def test_every_cell_equals_the_plain_path(jobs: dict[str, Job], name: str) -> None:
     job = jobs[name]
-    adapter = load_model(job.model.source, dtype="float32")
+    session = stages.open_session(job)
     photo = job.photos(job.spans[0])[3]
     full = Cell("tiny", name, FULL, KEEP_ALL)
     for cell in (full, Cell("tiny", name, FLOOR, KEEP_ALL), *job.cells()):
@@ -52,7 +51,7 @@ def test_every_cell_equals_the_plain_path(jobs: dict[str, Job], name: str) -> No
         doc = photo.docs[-1]
         row = rows[doc.sample_id]
         budget = 0 if doc.option_labels else doc.max_new_tokens
-        plain = run_plain(adapter, open_image(photo.content), photo.key, doc.prompt, cell, job.method(cell), budget)
+        plain = run_plain(session, open_image(photo.content), photo.key, doc.prompt, cell, job.method(cell), budget)
         logp = plain.logits.double().log_softmax(-1)
         assert row["topk_logprobs"] == pytest.approx([float(logp[i]) for i in row["topk_token_ids"]], abs=1e-4)
         assert row["logsumexp"] == pytest.approx(float(plain.logits.double().logsumexp(-1)), abs=1e-4)
@@ -71,14 +70,14 @@ def test_every_cell_of_the_demo_equals_the_plain_path(name: str, tmp_path: Path,
     job = make_job(tmp_path, from_dict(config), name, model="digits-llava")
     reference(job)
     evaluate(job, job.cells())
-    adapter = load_model(job.model.source, dtype="float32")
+    session = stages.open_session(job)
     photo = job.photos(job.spans[0])[0]
     doc = photo.docs[0]
     budget = 0 if doc.option_labels else doc.max_new_tokens
     assert len(job.cells()) == 40
     for cell in (Cell("digits-llava", name, FULL, KEEP_ALL), *job.cells()):
         row = next(row for row in rows_of(job, cell) if row["sample_id"] == doc.sample_id)
-        plain = run_plain(adapter, open_image(photo.content), photo.key, doc.prompt, cell, job.method(cell), budget)
+        plain = run_plain(session, open_image(photo.content), photo.key, doc.prompt, cell, job.method(cell), budget)
         logp = plain.logits.double().log_softmax(-1)
         assert row["topk_logprobs"] == pytest.approx([float(logp[i]) for i in row["topk_token_ids"]], abs=1e-4)
         if budget:

@@ -8,7 +8,7 @@ import pytest
 from lofi.errors import UserError
 from lofi.stats.aggregate import TABLES, aggregate
 from lofi.stats.query import query
-from tests.unit.synthetic import make_sweep, write_sweep
+from tests.unit.synthetic import make_stability, make_sweep, write_stability, write_sweep
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,8 @@ def tables(tmp_path_factory):
     results = tmp_path_factory.mktemp("made")
     sweep = make_sweep(models=("tiny-a",), datasets=("scenes-yesno",), keeps=("0.2500",), images=3)
     files = write_sweep(sweep, results, shards=1)
-    aggregate(files, results / "tables", results / "audit.duckdb")
+    stability = write_stability(make_stability(sweep), results)
+    aggregate(files, results / "tables", results / "audit.duckdb", stability=stability)
     moved = tmp_path_factory.mktemp("moved") / "results"
     shutil.move(results, moved)
     return moved / "tables"

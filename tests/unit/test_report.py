@@ -229,7 +229,7 @@ def test_a_clean_sweep_has_no_warnings():
 
 def test_warnings_name_silent_no_ops_wrong_budgets_noise_gaps_and_small_cells():
     assert "1 cell below keep 1 changed no answer" in titles(cell("lofi", agreement=1.0))
-    assert "kept another number of tokens" in titles(cell("lofi", kept_tokens=40.0))
+    assert "kept another number of tokens" in titles(cell("lofi", kept_tokens=40.0, layer_mean_tokens=40.0))
     assert "kept another number of tokens" not in titles(cell("lofi", "0.1250", kept_tokens=18.0))
     assert "Running the full model again changes answers" in titles(cell("lofi"), floor=0.98)
     assert "noise floor is missing" in titles(cell("lofi"), floor=None)
@@ -284,7 +284,8 @@ def test_the_page_has_one_h1_captions_and_titles_on_drawings(page):
 
 
 def test_sections_come_in_the_order_of_the_brief(page):
-    order = ["answer", "overview", "kept", "flips-section", "spectra", "samples", "provenance", "definitions"]
+    order = ["answer", "overview", "kept", "flips-section", "spectra", "self-agreement", "samples"]
+    order += ["provenance", "definitions"]
     assert re.findall(r'<section id="([^"]+)"', page) == order
 
 

@@ -7,6 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from lofi.cell import stability_path
 from lofi.config import load
 
 RESULTS = Path("results")
@@ -28,7 +29,7 @@ def main():
     parser.add_argument("--shard", type=int)
     parser.add_argument("--seed", type=int)
     options = parser.parse_args()
-    files = {"prepare": prepare, "reference": reference, "evaluate": evaluate}
+    files = {"prepare": prepare, "reference": reference, "evaluate": evaluate, "stability": stability}
     paths = list(files[options.command](options) if options.command in files else others(options))
     failing = Path("fail").read_text().split() if Path("fail").exists() else []
     if options.command in failing:
@@ -59,12 +60,17 @@ def evaluate(options):
             yield RESULTS / cell.path(options.shard)
 
 
+def stability(options):
+    assert load(Path(options.config)).stability_images
+    return [RESULTS / stability_path(options.model, options.dataset)]
+
+
 def others(options):
     if options.command == "aggregate":
         sweep = load(Path(options.config))
-        missing = [cell for cell in sweep.cells() for s in range(sweep.shards) if not (RESULTS / cell.path(s)).exists()]
-        assert not missing
-        tables = ("cells", "spectra", "correlations", "comparisons", "flips", "categories", "runs")
+        paths = [cell.path(shard) for cell in sweep.cells() for shard in range(sweep.shards)]
+        assert all((RESULTS / path).exists() for path in [*paths, *sweep.stability_files()])
+        tables = ("cells", "spectra", "correlations", "comparisons", "flips", "categories", "stability", "runs")
         return [*(RESULTS / "tables" / f"{table}.parquet" for table in tables), RESULTS / "audit.duckdb"]
     if options.command == "report":
         return [options.output]

@@ -27,15 +27,16 @@ ONCE = {"aggregate": 1, "report": 1}
 )
 def test_job_counts(stubbed, pack, shards, reference, evaluate):
     stubbed.sweep |= {"pack": pack, "shards": shards}
-    assert stubbed.plan() == {**ONCE, "prepare": 2, "reference": reference, "evaluate": evaluate}
+    planned = {"prepare": 2, "reference": reference, "evaluate": evaluate, "stability": 2}
+    assert stubbed.plan() == {**ONCE, **planned}
 
 
 def test_the_slurm_profile_plans_without_slurm(stubbed, monkeypatch):
     folders = [f for f in os.environ["PATH"].split(os.pathsep) if not (Path(f) / "sbatch").exists()]
     monkeypatch.setenv("PATH", os.pathsep.join(folders))
     said = stubbed.snakemake("--profile", "slurm", "--dry-run")
-    assert stubbed.plan("--profile", "slurm") == {**ONCE, "prepare": 2, "reference": 2, "evaluate": 2}
-    for rule in ("reference", "evaluate"):
+    assert stubbed.plan("--profile", "slurm") == {**ONCE, "prepare": 2, "reference": 2, "evaluate": 2, "stability": 2}
+    for rule in ("reference", "evaluate", "stability"):
         job = said[said.index(f"\nrule {rule}:") :].split("\n\n")[0]
         assert "slurm_partition=gpu" in job
         assert "gpu=1" in job
@@ -47,7 +48,7 @@ def test_the_default_sweep_is_the_demo_and_config_values_are_typed(stubbed):
     source = stubbed.sweep["models"]["m"]["source"]
     stubbed.configfile = False
     override = f"models={{digits-llava: {{source: '{source}', revision: null, batch_images: 4}}}}"
-    assert stubbed.plan("--config", override) == {**ONCE, "prepare": 3, "reference": 6, "evaluate": 6}
+    assert stubbed.plan("--config", override) == {**ONCE, "prepare": 3, "reference": 6, "evaluate": 6, "stability": 3}
     assert stubbed.plan("--config", override, "keeps=[0.5, 36]", "pack=[]")["evaluate"] == 3 * 2 * 10 * 2
 
 
@@ -62,12 +63,24 @@ def test_a_run_calls_the_command_line_once_per_job_and_then_rests(stubbed, pack)
     for axis in ("method", "keep", "seed"):
         assert all((f"--{axis}" in call) == (axis not in pack) for call in evaluations)
     assert "reference --config results/sweep.json --model m --dataset digits-pope --shard 0000" in calls
+    assert "stability --config results/sweep.json --model m --dataset digits-pope" in calls
     assert "report --config results/sweep.json --output reports/index.html" in calls
     # a --configfile stands alone: Snakemake would merge the demo's models and methods into it
     methods = {path.name for path in stubbed.folder.glob("results/samples/model=*/*/method=*")}
     assert methods == {"method=full", "method=floor", "method=random", "method=lofi"}
     assert "Nothing to be done" in stubbed.run()
     assert stubbed.calls() == []
+
+
+@pytest.mark.parametrize(("pack", "evaluate"), [(["method", "keep", "seed"], 2), ([], 16)])
+def test_methods_with_keeps_of_their_own(stubbed, pack, evaluate):
+    stubbed.sweep["methods"] |= {"prumerge": {}, "divprune": {"keeps": [36]}}
+    stubbed.sweep["pack"] = pack
+    stubbed.run()
+    assert sum(call.startswith("evaluate") for call in stubbed.calls()) == evaluate
+    keeps = {path.parts[-2:] for path in stubbed.folder.glob("results/samples/model=m/dataset=digits-pope/*/*")}
+    assert {("method=prumerge", "keep=auto"), ("method=divprune", "keep=36")} <= keeps
+    assert ("method=lofi", "keep=36") not in keeps
 
 
 def touch_model(sweep):
@@ -118,20 +131,30 @@ def limit_one_dataset(sweep):
     sweep["datasets"]["digits-sqa"] = {"limit": 5}
 
 
+def other_stability_images(sweep):
+    sweep["stability_images"] = 8
+
+
+def no_stability(sweep):
+    sweep["stability_images"] = 0
+
+
 CHANGES = [
     # what changes, what runs again at pack [], and the jobs of evaluate at the default pack (None: not looked at)
     (touch_model, {"report": 1}, 0),
     (move_to_gpu, {"report": 1}, None),
     (spell_out_default, {}, None),
     (reorder_methods, {"report": 1}, None),
-    (other_dtype, {"reference": 2, "evaluate": 12, **ONCE}, None),
-    (add_method, {"evaluate": 4, **ONCE}, 2),
-    (remove_method, {**ONCE}, None),
-    (change_parameter, {"evaluate": 4, **ONCE}, None),
-    (add_keep, {"evaluate": 6, **ONCE}, 2),
-    (add_seed, {"evaluate": 4, **ONCE}, None),
-    (add_dataset, {"prepare": 1, "reference": 1, "evaluate": 6, **ONCE}, None),
-    (limit_one_dataset, {"prepare": 1, "reference": 1, "evaluate": 6, **ONCE}, 1),
+    (other_dtype, {"reference": 2, "evaluate": 12, "stability": 2, **ONCE}, None),
+    (add_method, {"evaluate": 4, "stability": 2, **ONCE}, 2),
+    (remove_method, {"stability": 2, **ONCE}, None),
+    (change_parameter, {"evaluate": 4, "stability": 2, **ONCE}, None),
+    (add_keep, {"evaluate": 6, "stability": 2, **ONCE}, 2),
+    (add_seed, {"evaluate": 4, "stability": 2, **ONCE}, None),
+    (add_dataset, {"prepare": 1, "reference": 1, "evaluate": 6, "stability": 1, **ONCE}, None),
+    (limit_one_dataset, {"prepare": 1, "reference": 1, "evaluate": 6, "stability": 1, **ONCE}, 1),
+    (other_stability_images, {"stability": 2, **ONCE}, 0),
+    (no_stability, ONCE, 0),
 ]
 
 

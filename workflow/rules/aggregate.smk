@@ -1,6 +1,6 @@
 """All cells to the tables that the report shows. No model, no GPU, no network from here on.
 
-REQUIRED: the files of all cells.
+REQUIRED: the files of all cells, and those of self-agreement where it is measured.
 OUTPUTS: results/tables/*.parquet, results/audit.duckdb
 """
 
@@ -13,6 +13,7 @@ TABLES = expand(
         "comparisons",
         "flips",
         "categories",
+        "stability",
         "runs",
     ],
 )
@@ -22,6 +23,7 @@ rule aggregate:
     """Agreement, flips, spectra and their correlation, with intervals."""
     input:
         cells=every_cell(),
+        stability=every_stability(),
     output:
         tables=TABLES,
         database="results/audit.duckdb",

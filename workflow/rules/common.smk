@@ -10,7 +10,7 @@ from pathlib import Path
 
 from snakemake.utils import update_config
 
-from lofi.cell import FLOOR, FULL, KEEP_ALL, Cell
+from lofi.cell import FLOOR, FULL, KEEP_ALL, Cell, stability_path
 from lofi.config import check_models, from_dict
 from lofi.errors import UserError
 from lofi.identity import planned_key
@@ -41,6 +41,7 @@ STATES = "results/reference/model={model}/dataset={dataset}/shard-{shard}.parque
 STATES_IMAGES = (
     "results/reference/model={model}/dataset={dataset}/images-{shard}.parquet"
 )
+STABILITY = f"results/{stability_path('{model}', '{dataset}')}"
 PACKED = SWEEP.packed()
 UNPACKED = [axis for axis in AXES if axis not in SWEEP.pack]
 
@@ -67,6 +68,11 @@ def every_cell():
         for cell in SWEEP.cells()
         for shard in range(SWEEP.shards)
     ]
+
+
+def every_stability():
+    """Return the files of self-agreement; none where it is not measured."""
+    return [f"results/{path}" for path in SWEEP.stability_files()]
 
 
 def log_path(stage, *axes):
@@ -104,6 +110,16 @@ def planned_evaluation(wildcards):
     )
 
 
+def planned_stability(wildcards):
+    """Return the number of images and the keys of all reduced cells, whose order in the config does not matter."""
+    cells = [
+        cell
+        for cell in SWEEP.reduced_cells()
+        if (cell.model, cell.dataset) == (wildcards.model, wildcards.dataset)
+    ]
+    return f"{SWEEP.stability_images} images, {digest(sorted(cells))}"
+
+
 def digest(cells):
     """Return the planned keys of cells as one hash."""
     keys = "".join(planned_key(SWEEP, cell) for cell in cells)
@@ -124,6 +140,6 @@ wildcard_constraints:
     model=one_of(model.name for model in SWEEP.models),
     dataset=one_of(dataset.name for dataset in SWEEP.datasets),
     method=one_of(method.name for method in SWEEP.methods),
-    keep=one_of(SWEEP.keeps),
+    keep=one_of(cell.keep for cell in SWEEP.reduced_cells()),
     seed=r"\d+",
     shard=r"\d+",

@@ -53,10 +53,27 @@ def test_a_rectangle_fits_and_no_other_is_nearer_in_aspect(grid: tuple[int, int]
         (36, (12, 12), (6, 6)),
         (8, (4, 16), (2, 4)),  # 2 x 4 and 1 x 8 are both twice off; more rows win
         (6, (2, 12), (1, 6)),
+        (4, (24, 24), (2, 2)),
+        (4, (4, 64), (1, 4)),  # 4 times off, in a grid as long as that
     ],
 )
 def test_known_rectangles(k: int, grid: tuple[int, int], expected: tuple[int, int]) -> None:
     assert rectangle(k, grid) == expected
+
+
+@pytest.mark.parametrize(
+    ("k", "grid"), [(23, (24, 24)), (22, (24, 24)), (5, (12, 12)), (1, (1, 5)), (1, (3, 30)), (2, (26, 3))]
+)
+def test_a_strip_is_no_coarser_image(k: int, grid: tuple[int, int]) -> None:
+    assert k not in reachable(grid)
+    with pytest.raises(UserError, match="at most 4 times off its aspect"):
+        rectangle(k, grid)
+
+
+def test_the_shares_of_the_default_sweep_are_rectangles() -> None:
+    assert [rectangle(k, (12, 12)) for k in (72, 36, 18, 9)] == [(9, 8), (6, 6), (6, 3), (3, 3)]
+    assert set(range(1, 5)) < set(reachable((12, 12)))
+    assert all(max(reachable(grid)) == grid[0] * grid[1] for grid in ((1, 1), (1, 35), (5, 7), (24, 24)))
 
 
 @pytest.mark.parametrize("name", ["grid_2d", "pool"])

@@ -1,0 +1,128 @@
+"""What some methods must learn from a model and a dataset before they meet a budget. No label is looked at.
+
+Every job of a dataset calibrates on the same images, the dataset's first, so that shards agree.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+
+import torch
+
+from lofi.cell import Cell, kept_count
+from lofi.engine.batch import Batch, open_photos
+from lofi.engine.job import Job, batches
+from lofi.engine.prefill import prefill
+from lofi.engine.select import keep_all
+from lofi.engine.session import Fit, Session
+from lofi.methods import fitprune, lofi_adaptive
+from lofi.methods.context import Selection, VisualContext, complement
+from lofi.methods.decoder import DecoderView
+from lofi.methods.registry import get_reducer
+from lofi.methods.schedule import Stage, bisect, needs_fit
+from lofi.models.staged import PruneInDecoder
+from lofi.sweep import MethodSpec
+
+IMAGES = 64  # for the targets of a method that sets the count of every image
+SAMPLES = 16  # for the counts of every layer: each is one pass for every rate that is tried
+
+
+@torch.inference_mode()
+def calibrate(session: Session, job: Job, cells: Iterable[Cell]) -> dict[MethodSpec, Fit]:
+    """What the methods of these cells need, each fitted once for all its keeps."""
+    keeps: dict[MethodSpec, set[str]] = {}
+    for cell in cells:
+        keeps.setdefault(job.method(cell), set()).add(cell.keep)
+    constants = session.constants
+    found: dict[MethodSpec, Fit] = {}
+    for method, wanted in keeps.items():
+        schedule = get_reducer(method.reducer).schedule
+        if get_reducer(method.reducer).count == "calibrated":
+            found[method] = Fit(params={"targets": _targets(session, job, method, wanted)})
+        elif schedule and needs_fit(schedule, constants.n_visual, constants.n_layers):
+            found[method] = Fit(counts=_counts(session, job, method, wanted))
+    return found
+
+
+def _batches(session: Session, job: Job, images: int, method: MethodSpec) -> Iterator[Batch]:
+    """The first images of the dataset that decode, encoded."""
+    for chunk in batches(job.first_photos(images), session.constants.batch_size):
+        opened, _ = open_photos(chunk)
+        if opened:
+            yield session.open(opened, [method])
+
+
+def _targets(session: Session, job: Job, method: MethodSpec, keeps: Iterable[str]) -> dict[int, float]:
+    """For each budget, the target that meets it in the mean over images."""
+
+    def contexts() -> Iterator[VisualContext]:
+        for batch in _batches(session, job, IMAGES, method):
+            yield from (batch.context(row, sees_text=False) for row in range(len(batch.photos)))
+
+    ks = sorted({kept_count(keep, session.constants.n_visual) for keep in keeps})
+    params = {key: str(value) for key, value in method.params if key in ("measure", "rank")}
+    return lofi_adaptive.calibrate(contexts(), ks, **params)
+
+
+def _counts(session: Session, job: Job, method: MethodSpec, keeps: Iterable[str]) -> dict[str, list[int]]:
+    """For each keep, how many tokens enter each layer."""
+    n = session.constants.n_visual
+    samples = [single for batch in _batches(session, job, SAMPLES, method) for single in batch.by_sample(1)]
+    totals = [_totals(session, sample) for sample in samples]
+
+    @cache
+    def counts_at(alpha: float) -> tuple[float, ...]:
+        rows = [_counts_of(session, sample, total, alpha) for sample, total in zip(samples, totals, strict=True)]
+        return tuple(sum(layer) / len(rows) for layer in zip(*rows, strict=True))
+
+    found = {}
+    for keep in keeps:
+        k = kept_count(keep, n)
+        mean = float(k)
+        if dict(method.params)["budget"] == "tokens":
+            least = sum(counts_at(1.0)) / session.constants.n_layers
+            mean, _ = bisect(lambda mean, k=k: fitprune.fit(counts_at, mean)[-1] <= k, least, float(n))  # type: ignore[misc]
+        found[keep] = fitprune.fit(counts_at, mean)
+    return found
+
+
+def _run(session: Session, sample: Batch, choose: Callable[[DecoderView], Selection]) -> list[int]:
+    """One sample with a choice before every layer but the first; how many visual tokens entered each layer."""
+    adapter = session.adapter
+    everywhere = tuple(Stage(layer, 0) for layer in range(1, len(adapter.layers)))
+    pruner = PruneInDecoder(
+        adapter,
+        everywhere,
+        lambda _row, view, _k: choose(view),
+        positions="kept",
+        grid=adapter.grid,
+        image_keys=[sample.photos[0].key],
+    )
+    selected = keep_all(sample, Cell("", "", "", ""), "kept")
+    with pruner:
+        prefill(adapter, sample.questions, selected, n_full=sample.n_visual, cache=None, pruner=pruner)
+    return [pruner.read[layer].visual.shape[1] for layer in range(len(adapter.layers))]
+
+
+def _totals(session: Session, sample: Batch) -> dict[int, tuple[float, float]]:
+    """Before each layer, the sums of the two scores of the layer before it in the unpruned model."""
+    found: dict[int, tuple[float, float]] = {}
+
+    def look(view: DecoderView) -> Selection:
+        cross, own = fitprune.cross_and_self(view)
+        found[view.layer] = float(cross.sum()), float(own.sum())
+        return Selection(torch.arange(len(view.visual), device=view.visual.device))
+
+    _run(session, sample, look)
+    return found
+
+
+def _counts_of(session: Session, sample: Batch, totals: dict[int, tuple[float, float]], alpha: float) -> Sequence[int]:
+    """How many tokens enter each layer where all delete at the rate alpha; one token always stays."""
+
+    def delete(view: DecoderView) -> Selection:
+        cross, own = fitprune.cross_and_self(view)
+        gone = fitprune.delete_at(alpha, cross, own, *totals[view.layer])
+        left = complement(gone, len(view.visual))
+        return Selection(left if len(left) else gone[:1])
+
+    return _run(session, sample, delete)

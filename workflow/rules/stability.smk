@@ -1,0 +1,27 @@
+"""What each method keeps under rounded or noised features, against what it keeps under float32 ones.
+
+REQUIRED: docs.parquet and images.parquet of the dataset.
+OUTPUTS: results/stability/model=.../dataset=....parquet; none where `stability_images` in the config is 0
+"""
+
+
+rule stability:
+    """The self-agreement of every method on the first images of one dataset."""
+    input:
+        docs=DOCS,
+        images=IMAGES,
+    output:
+        STABILITY,
+    log:
+        log_path("stability", "model", "dataset"),
+    conda:
+        "../../envs/lofi.yaml"
+    threads: 1
+    resources:
+        mem_mb=16000,
+        runtime=240,
+    params:
+        planned=planned_stability,
+    shell:
+        "lofi stability --config results/sweep.json --model {wildcards.model} --dataset {wildcards.dataset}"
+        " > {log} 2>&1"
