@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # two test processes on two cores: threads inside them would only get in each other's way
 test test-all: export OMP_NUM_THREADS := 1
 
-.PHONY: help setup demo test test-all bench lint clean
+.PHONY: help setup demo test test-all bench lint docs clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -45,6 +45,9 @@ lint: setup ## ruff, mypy, snakefmt, snakemake --lint
 	mypy
 	snakefmt --check Snakefile workflow
 	snakemake --lint
+
+docs: setup ## docs/methods.md from the registry and the docstrings
+	python -m lofi.methods.catalogue > docs/methods.md
 
 clean: ## remove results, reports and logs, but not the .venv
 	rm -rf results logs benchmarks reports/index.html .snakemake

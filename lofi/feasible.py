@@ -2,6 +2,7 @@
 
 from lofi.cell import OWN_COUNT, kept_count
 from lofi.errors import UserError
+from lofi.methods import merge_schedule
 from lofi.methods.rectangle import rectangle
 from lofi.methods.registry import get_reducer
 from lofi.methods.schedule import needs_fit
@@ -48,7 +49,7 @@ def _check_needs(model: ModelSpec, method: MethodSpec, facts: Facts) -> None:
         "tower": (model.text_tower is None, "the CLIP text model of its vision encoder: set text_tower of the model"),
         "blocks": (facts.encoder not in BLOCKWISE, f"an encoder of the kind {' or '.join(BLOCKWISE)}"),
     }
-    for need in get_reducer(method.reducer).needs:
+    for need in get_reducer(method.reducer).all_needs(dict(method.params)):
         missing, what = lacks.get(need, (False, ""))
         if missing:
             raise UserError(
@@ -58,7 +59,7 @@ def _check_needs(model: ModelSpec, method: MethodSpec, facts: Facts) -> None:
 
 
 def _check_keep(model: ModelSpec, method: MethodSpec, keep: str, facts: Facts) -> None:
-    """One method at one keep: the count, its rectangle, and the stages inside the LLM."""
+    """One method at one keep: the count, its rectangle, the merges inside the encoder, and the stages in the LLM."""
     n = facts.n_visual
     if n is None or keep == OWN_COUNT:
         return
@@ -71,6 +72,9 @@ def _check_keep(model: ModelSpec, method: MethodSpec, keep: str, facts: Facts) -
     try:
         if reducer.rectangle and facts.grid is not None:
             rectangle(kept_count(keep, n), facts.grid)
+        if reducer.acts == "encoder" and facts.encoder_depth is not None and facts.feature_layer is not None:
+            blocks = facts.feature_layer % facts.encoder_depth + 1
+            merge_schedule.schedule(n, kept_count(keep, n), blocks)
         if reducer.schedule and facts.depth is not None and not needs_fit(reducer.schedule, n, facts.depth):
             stages_of(method, keep, n, facts.depth)
     except UserError as error:

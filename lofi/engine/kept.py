@@ -27,12 +27,12 @@ class Kept:
     errors: Mapping[int, str]  # row -> why its selection failed; its tokens mean nothing
 
 
-def kept_before(selected: Selected, depth: int) -> Kept:
+def kept_before(selected: Selected, method: MethodSpec, depth: int) -> Kept:
     """What a method before the LLM kept: the same for every layer."""
     rows = selected.selections
     return Kept(
         per_layer=[[row.count] * depth for row in rows],
-        indices=None if any(row.embeds is not None for row in rows) else [row.kept for row in rows],
+        indices=None if get_reducer(method.reducer).merges else [row.kept for row in rows],
         traces=[row.trace for row in rows],
         errors=selected.errors,
     )

@@ -1,6 +1,6 @@
 """One batch of images through any number of cells: the shared work once, one table of rows per cell."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -18,22 +18,12 @@ from lofi.engine.columns import Constants, answer_columns, failed_table, identit
 from lofi.engine.decode import Generated, generate
 from lofi.engine.kept import Inside, Kept, kept_before
 from lofi.engine.measure import Memo, spectra_column, text_spectra, visual_spectra, visual_states
+from lofi.engine.plans import Plan, layouts, selections
 from lofi.engine.prefill import Prefilled, State, prefill
 from lofi.engine.readout import read_logits
-from lofi.engine.select import Selected, keep_all, select_batch
+from lofi.engine.select import Selected
 from lofi.engine.session import Session
-from lofi.methods.registry import get_reducer
 from lofi.models.adapter import Adapter
-from lofi.sweep import MethodSpec
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A cell to evaluate: its method, and the hash of the method's parameters."""
-
-    cell: Cell
-    method: MethodSpec
-    params_hash: str
 
 
 @dataclass(frozen=True)
@@ -61,39 +51,12 @@ def run_batch(
     own = FullRun({}, {})
     if opened:
         whole = session.open(opened, [plan.method for plan in plans])
-        for batch, group in _layouts(whole, plans, constants.batch_size):
+        for batch, group in layouts(whole, plans, constants.batch_size):
             memo = Memo()
-            for plan, selected in _selections(session, batch, group):
+            for plan, selected in selections(session, batch, group):
                 rows, own = run_cell(session, batch, plan, selected, full, memo)
                 parts[plan.cell].append(rows)
     return {cell: pa.concat_tables(tables) for cell, tables in parts.items()}, own
-
-
-def _layouts(whole: Batch, plans: Sequence[Plan], size: int) -> Iterator[tuple[Batch, list[Plan]]]:
-    """All questions of an image behind one prefix where the method is blind to them, else one question to a row."""
-    groups: dict[bool, list[Plan]] = {False: [], True: []}
-    for plan in plans:
-        reducer = get_reducer(plan.method.reducer)
-        groups[reducer.sees_text or reducer.acts == "llm"].append(plan)
-    if groups[False]:
-        yield whole, groups[False]
-    if groups[True]:
-        for batch in whole.by_sample(size):
-            yield batch, groups[True]
-
-
-def _selections(session: Session, batch: Batch, plans: Sequence[Plan]) -> Iterator[tuple[Plan, Selected]]:
-    """What each plan lets into the LLM."""
-    by_cell = {plan.cell: plan for plan in plans}
-    before = [plan for plan in plans if get_reducer(plan.method.reducer).acts != "llm"]
-    cells = [(plan.cell, plan.method) for plan in before]
-    fitted = {method: fit.params for method, fit in session.fitted.items()}
-    for selected in select_batch(session.adapter, batch, cells, fitted):
-        yield by_cell[selected.cell], selected
-    for plan in plans:
-        if plan not in before:
-            # the whole prompt enters the decoder; its stages then place what they keep
-            yield plan, keep_all(batch, plan.cell, "kept")
 
 
 def run_cell(
@@ -108,7 +71,7 @@ def run_cell(
     start = clock(adapter)
     with inside.pruner if inside else nullcontext() as pruner:
         prefilled = prefill(adapter, batch.questions, selected, n_full=batch.n_visual, cache=cache, pruner=pruner)
-        kept = inside.kept() if inside else kept_before(selected, len(adapter.layers))
+        kept = inside.kept() if inside else kept_before(selected, plan.method, len(adapter.layers))
         hidden = prefilled.hidden[_tensor(batch.image, adapter), _tensor(batch.question, adapter)]  # (m, d)
         logits = adapter.logits(hidden)
         prefilled_at = clock(adapter)

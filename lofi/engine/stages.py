@@ -18,7 +18,8 @@ from lofi.engine.cache import Span
 from lofi.engine.calibrate import calibrate
 from lofi.engine.columns import Constants
 from lofi.engine.job import Job, batches
-from lofi.engine.run import FullRun, Plan, run_batch
+from lofi.engine.plans import Plan
+from lofi.engine.run import FullRun, run_batch
 from lofi.engine.session import Session
 from lofi.errors import UserError
 from lofi.models.clip_text import load_text_tower

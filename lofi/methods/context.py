@@ -2,13 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from lofi.errors import UserError
+
 # The papers name layers of CLIP-L, which has 24; another depth takes the same share of the way.
 PAPER_ENCODER_DEPTH = 24
+
+Part = TypeVar("Part")
 
 
 class EncoderAttention(Protocol):
@@ -72,6 +76,9 @@ class EncoderBlocks(Protocol):
         and how many tokens stand behind each (t,), and returns the states and sizes that go on. Attention adds
         log(sizes) to the logits of every key.
         """
+
+    def tile(self, index: int) -> "EncoderBlocks":
+        """The encoder in front of one tile of an any-resolution image; all tiles together cannot be run."""
 
 
 @dataclass(frozen=True)
@@ -186,11 +193,20 @@ def split_tiles(context: VisualContext) -> list[VisualContext]:
             projected=projected[i],
             extra=extra[i],
             attention=context.attention.tile(i) if context.attention else None,
+            blocks=context.blocks.tile(i) if context.blocks else None,
             image_key=context.image_key ^ i,
             tiles=None,
         )
         for i in range(count)
     ]
+
+
+def portions(parts: Sequence[Part], k: int) -> list[tuple[Part, int]]:
+    """Each tile of an image with its part of k tokens: equal parts, the first tiles taking what is over."""
+    if k < len(parts):
+        raise UserError(f"{k} tokens are fewer than the {len(parts)} tiles of an image; keep at least {len(parts)}")
+    share, over = divmod(k, len(parts))
+    return [(part, share + (i < over)) for i, part in enumerate(parts)]
 
 
 def encoder_layer(layer: int, depth: int) -> int:

@@ -33,6 +33,7 @@ class Reducer:
     version: int = 1  # raise it when the method's numbers change: it is part of every cell key
     acts: Literal["encoder", "tokens", "llm"] = "tokens"  # inside the encoder, before the LLM, inside it
     needs: tuple[Need, ...] = ()
+    cls_when: tuple[str, Value] | None = None  # where this parameter has this value it needs a CLS token, too
     layers: tuple[int, ...] = ()  # encoder layers it reads beside the feature layer; see `encoder_layer`
     nested: bool = False  # one ranking serves every keep
     sees_text: bool = False
@@ -46,6 +47,11 @@ class Reducer:
     schedule: Schedule | None = None  # of a method inside the LLM
     params: Mapping[str, Param] = field(default_factory=dict)
 
+    def all_needs(self, params: Mapping[str, Value]) -> tuple[Need, ...]:
+        """What it needs with these parameters."""
+        wants_cls = self.cls_when is not None and params.get(self.cls_when[0]) == self.cls_when[1]
+        return (*self.needs, "cls") if wants_cls else self.needs
+
     def draws(self, params: Mapping[str, Value]) -> bool:
         """Whether it draws random numbers with these parameters, so that seeds are an axis."""
         return self.random or (self.random_when is not None and params.get(self.random_when[0]) == self.random_when[1])
@@ -58,6 +64,11 @@ RANK = Param(
     "energy:0.9",
     rf"fixed:[1-9]\d*|energy:({SHARE})|budget|erank",
     "one of fixed:<k>, energy:<share in (0, 1]>, budget, erank",
+)
+OWN_RANK = Param(
+    "energy:0.9",
+    rf"fixed:[1-9]\d*|energy:({SHARE})|erank",
+    "one of fixed:<k>, energy:<share in (0, 1]>, erank",
 )
 RIDGE = Param(0.0, NUMBER, "a number >= 0; 0 takes the mean eigenvalue")
 POSITIONS = Param("reindexed", "reindexed|kept", "one of reindexed, kept")
@@ -113,7 +124,12 @@ METHODS: dict[str, Reducer] = {
     "scope": Reducer(M + "scope:scope", needs=("attention",), nested=True),
     "vscan": Reducer(M + "vscan:vscan", needs=("attention", "grid"), layers=(5,), merges=True),
     "visionzip": Reducer(
-        M + "visionzip:visionzip", needs=("attention",), merges=True, params={"cls": choice("auto", "drop")}
+        M + "visionzip:visionzip",
+        needs=("attention",),
+        cls_when=("cls", "keep"),
+        merges=True,
+        tiles="whole",
+        params={"cls": choice("auto", "keep", "drop")},
     ),
     "prumerge": Reducer(M + "prumerge:prumerge", needs=("attention",), layers=(-1,), merges=True, count="own"),
     "prumerge_fixed": Reducer(M + "prumerge:prumerge_fixed", needs=("attention",), layers=(-1,), merges=True),
@@ -140,7 +156,7 @@ METHODS: dict[str, Reducer] = {
         params={"score": SCORE, "rank": RANK, "ridge": RIDGE},
     ),
     "lofi_adaptive": Reducer(
-        M + "lofi_adaptive:lofi_adaptive", count="calibrated", tiles="whole", params={"measure": MASS, "rank": RANK}
+        M + "lofi_adaptive:lofi_adaptive", count="calibrated", tiles="whole", params={"measure": MASS, "rank": OWN_RANK}
     ),
     # inside the LLM
     "fastv": Reducer(

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from lofi.errors import UserError
-from lofi.methods.context import Reduce, Selection, VisualContext, split_tiles
+from lofi.methods.context import Reduce, Selection, VisualContext, portions, split_tiles
 from lofi.methods.decoder import DecoderView, Stagewise
 from lofi.methods.registry import METHODS, get_reducer
 
@@ -55,17 +55,8 @@ def _reduce(
     if context.tiles is None or get_reducer(name).tiles == "whole":
         return reduce(context, ks, seed=seed, **arguments)
     parts = split_tiles(context)
-    return [_join(parts, [_of_tile(name, part, k, seed, arguments) for part, k in _portions(parts, k)]) for k in ks]
-
-
-def _portions(parts: Sequence[VisualContext], k: int) -> list[tuple[VisualContext, int]]:
-    """Each tile with its part of k tokens: equal, the first tiles taking what is over; as many as wanted of `OWN`."""
-    if k == OWN:
-        return [(part, OWN) for part in parts]
-    if k < len(parts):
-        raise UserError(f"{k} tokens are fewer than the {len(parts)} tiles of an image; keep at least {len(parts)}")
-    share, over = divmod(k, len(parts))
-    return [(part, share + (i < over)) for i, part in enumerate(parts)]
+    shares = [[(part, OWN) for part in parts] if k == OWN else portions(parts, k) for k in ks]
+    return [_join(parts, [_of_tile(name, part, k, seed, arguments) for part, k in share]) for share in shares]
 
 
 def _of_tile(name: str, part: VisualContext, k: int, seed: int, arguments: Mapping[str, object]) -> Selection:

@@ -23,31 +23,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lofi.errors import UserError
 from lofi.methods.context import EncoderBlocks, Selection, VisualContext
+from lofi.methods.merge_schedule import schedule
 from lofi.methods.tome import Merged, first_tokens, head_mean, match
-
-
-def schedule(n: int, k: int, blocks: int) -> list[int]:
-    """How many rows each block merges away so that k of n remain."""
-    for r in range(-(-(n - k) // blocks), n // 2 + 1):
-        steps = _steps(n, k, blocks, r)
-        if sum(steps) == n - k:
-            return steps
-    fewest = n - sum(_steps(n, 1, blocks, n))
-    raise UserError(
-        f"method 'tome_vit' cannot keep {k} of {n} tokens: each of the {blocks} encoder blocks merges at most half of "
-        f"them; use a count from {fewest} to {n}"
-    )
-
-
-def _steps(n: int, k: int, blocks: int, r: int) -> list[int]:
-    """How many each block merges: r, but never more than half of its rows nor more than is left to do."""
-    steps, left = [], n
-    for _ in range(blocks):
-        steps.append(min(r, left // 2, left - k))
-        left -= steps[-1]
-    return steps
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """One adapter drives every family through its own modules: encode, embed, run the decoder, read logits."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -52,6 +52,17 @@ class Encoded:
             question=question,
             tower=tower,
             blocks=ClipBlocks(self.entry[row], self.adapter.encoder_layers, self.adapter.feature_layer),
+        )
+
+    def changed(self, change: Callable[[Tensor], Tensor]) -> "Encoded":
+        """The same with every feature changed."""
+        return replace(
+            self,
+            hidden=change(self.hidden),
+            projected=change(self.projected),
+            extra=change(self.extra),
+            entry=change(self.entry),
+            attention=self.attention.changed(change),
         )
 
     def take(self, rows: Sequence[int]) -> "Encoded":

@@ -48,6 +48,10 @@ class ClipBlocks:
             x = block.transform(x)
         return x
 
+    def tile(self, index: int) -> "ClipBlocks":
+        """The whole image is the only tile."""
+        raise ValueError(f"this image has no tiles, so none of number {index}")
+
 
 class _Block:
     """One layer of the encoder in two halves."""

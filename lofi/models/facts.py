@@ -25,6 +25,7 @@ class Facts:
     encoder: str  # model_type of the vision encoder
     encoder_width: int | None
     encoder_depth: int | None
+    feature_layer: int | None  # the encoder layer, from the end, whose output the projector reads
     depth: int | None  # layers of the decoder
 
 
@@ -70,6 +71,7 @@ def read_facts(source: str, revision: str | None) -> Facts | None:
         encoder=str(vision.get("model_type")),
         encoder_width=vision.get("hidden_size"),
         encoder_depth=vision.get("num_hidden_layers"),
+        feature_layer=_feature_layer(config.get("vision_feature_layer", -2), vision.get("num_hidden_layers")),
         depth=config.get("text_config", {}).get("num_hidden_layers"),
     )
 
@@ -106,3 +108,10 @@ def _grid(vision: dict[str, Any]) -> tuple[int, int] | None:
     if not isinstance(size, int) or not isinstance(patch, int):
         return None
     return size // patch, size // patch
+
+
+def _feature_layer(layer: object, depth: int | None) -> int | None:
+    """A layer of the hidden states, whose first are the embeddings, as one of `depth` encoder layers from the end."""
+    if not isinstance(layer, int) or layer < 0:
+        return layer if isinstance(layer, int) else None
+    return None if depth is None else layer - 1 - depth

@@ -6,7 +6,7 @@ again, for one image and only for the layers a reducer asks for, from the querie
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -106,6 +106,11 @@ class TappedAttention:
     ) -> None:
         self._queries, self._keys = queries, keys
         self.heads, self.n_extra, self.depth = heads, n_extra, depth  # n_extra: 1 where there is a CLS token
+
+    def changed(self, change: Callable[[Tensor], Tensor]) -> TappedAttention:
+        """The same with every recorded query and key changed."""
+        queries, keys = ({layer: change(x) for layer, x in side.items()} for side in (self._queries, self._keys))
+        return TappedAttention(queries, keys, self.heads, self.n_extra, self.depth)
 
     def of(self, index: int) -> ImageAttention:
         """The attention of one image."""

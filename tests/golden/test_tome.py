@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from lofi.errors import UserError
+from lofi.methods.merge_schedule import schedule
 from lofi.methods.select import VisualContext, select
 from lofi.methods.tome import Merged, Round, match
-from lofi.methods.tome_vit import schedule
 
 from .vectors import StoredAttention, Vectors, check_every_array
 

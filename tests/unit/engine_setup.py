@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from lofi.config import from_dict
 from lofi.data.prepare import prepare
 from lofi.data.registry import get_card
@@ -30,6 +33,12 @@ METHODS: dict[str, Any] = {
     "holov_kept": {"reducer": "holov", "positions": "kept"},
     "visionzip_kept": {"reducer": "visionzip", "positions": "kept"},
 }
+
+
+def random_image(seed: int) -> Image.Image:
+    """Noise of the size that the tiny model reads."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
 
 
 def make_sweep(model: Path, digits: Path, **changes: Any) -> Sweep:

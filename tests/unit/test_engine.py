@@ -3,20 +3,24 @@
 import math
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
 
-from lofi.cell import FLOOR, FULL, KEEP_ALL, Cell
+from lofi.cell import FLOOR, FULL, KEEP_ALL, Cell, kept_count
 from lofi.config import from_dict
 from lofi.data.images import open_image
 from lofi.engine import stages
+from lofi.engine.calibrate import calibrate
 from lofi.engine.job import Job
 from lofi.engine.plain import run_plain
 from lofi.engine.readout import Options, choose, divergence
 from lofi.engine.stages import evaluate, reference
 from lofi.errors import UserError
+from lofi.methods.registry import get_reducer
 from lofi.models.adapter import Adapter
 from lofi.store import SAMPLES
 
@@ -44,6 +48,7 @@ def rows_of(job: Job, cell: Cell) -> list[dict]:
 def test_every_cell_equals_the_plain_path(jobs: dict[str, Job], name: str) -> None:
     job = jobs[name]
     session = stages.open_session(job)
+    session.fitted = calibrate(session, job, job.cells())
     photo = job.photos(job.spans[0])[3]
     full = Cell("tiny", name, FULL, KEEP_ALL)
     for cell in (full, Cell("tiny", name, FLOOR, KEEP_ALL), *job.cells()):
@@ -56,8 +61,9 @@ def test_every_cell_equals_the_plain_path(jobs: dict[str, Job], name: str) -> No
         assert row["topk_logprobs"] == pytest.approx([float(logp[i]) for i in row["topk_token_ids"]], abs=1e-4)
         assert row["logsumexp"] == pytest.approx(float(plain.logits.double().logsumexp(-1)), abs=1e-4)
         assert row["n_visual_kept"] == len(plain.kept)
+        assert (row["kept_indices"] is None) == (get_reducer(job.method(cell).reducer).merges and cell.method != FULL)
         if row["kept_indices"] is not None:
-            assert row["kept_indices"] == plain.kept.tolist()
+            assert row["kept_indices"] == plain.kept.sort().values.tolist()
         if budget:
             assert row["prediction"] == plain.answer
 
@@ -71,6 +77,7 @@ def test_every_cell_of_the_demo_equals_the_plain_path(name: str, tmp_path: Path,
     reference(job)
     evaluate(job, job.cells())
     session = stages.open_session(job)
+    session.fitted = calibrate(session, job, job.cells())
     photo = job.photos(job.spans[0])[0]
     doc = photo.docs[0]
     budget = 0 if doc.option_labels else doc.max_new_tokens
@@ -91,10 +98,29 @@ def test_rows_follow_the_frozen_schema_and_count_what_was_asked(jobs: dict[str, 
             table = pq.read_table(job.published(cell))
             assert table.schema.equals(SAMPLES)
             assert table.column("sample_id").to_pylist() == ids
-            kept = 36 if cell.keep == "0.2500" else 9
-            assert set(table.column("n_visual_kept").to_pylist()) == {kept}
             assert set(table.column("status").to_pylist()) == {"ok"}
             assert {len(spectra) for spectra in table.column("spectra").to_pylist()} == {22}
+            check_counts(job, cell, table)
+
+
+def check_counts(job: Job, cell: Cell, table: pa.Table) -> None:
+    """What was kept is what was asked for, by the measure that the cell's budget names."""
+    method = job.method(cell)
+    kept, means = (table.column(name).to_pylist() for name in ("n_visual_kept", "mean_visual_tokens"))
+    asked = kept_count(cell.keep, 144)
+    count, budget = get_reducer(method.reducer).count, dict(method.params).get("budget", "tokens")
+    if count == "own":
+        assert all(1 <= k <= 144 for k in kept)
+    elif count == "calibrated":  # on all eight images of this dataset
+        assert np.mean(kept) == pytest.approx(asked, abs=1)
+    elif budget == "tokens":
+        assert set(kept) == {asked}
+    else:
+        assert len(set(means)) == 1
+        assert means[0] == pytest.approx(asked, abs=1)
+    for layers, mean in zip(table.column("n_kept_per_layer").to_pylist(), means, strict=True):
+        assert len(layers) == 5
+        assert mean == pytest.approx(np.mean(layers), rel=1e-6)
 
 
 def test_full_diverges_from_itself_by_nothing_and_the_floor_by_rounding(jobs: dict[str, Job]) -> None:

@@ -8,8 +8,9 @@ from PIL import Image
 
 from lofi.errors import UserError
 from lofi.methods.context import VisualContext
+from lofi.methods.merge_schedule import schedule
 from lofi.methods.select import select
-from lofi.methods.tome_vit import layout, schedule
+from lofi.methods.tome_vit import layout
 from lofi.models.blocks import ClipBlocks
 from lofi.models.load import load_model
 from tests.unit.test_blocks import siglip
@@ -37,7 +38,7 @@ def test_every_count_is_met_or_refused_with_the_smallest_that_can_be() -> None:
                 fewest -= fewest // 2
             for k in range(1, n):
                 if k < fewest:
-                    with pytest.raises(UserError, match=f"{blocks} encoder blocks .* from {fewest} to {n}$"):
+                    with pytest.raises(UserError, match=f"^{blocks} encoder blocks, .* to {k} of {n}; use a count from {fewest} to {n}$"):
                         schedule(n, k, blocks)
                     continue
                 steps = schedule(n, k, blocks)
@@ -74,7 +75,7 @@ def test_a_real_encoder_with_cls_merges_to_exactly_k(tiny_model: Path) -> None:
         assert (one.embeds - encoded.projected[0][one.kept]).norm(dim=1).median() < 0.05 * encoded.projected.norm(
             dim=-1
         ).mean()
-        with pytest.raises(UserError, match=r"cannot keep 35 of 144 tokens: each of the 2 .* use a count from 36 to"):
+        with pytest.raises(UserError, match=r"^2 encoder blocks, .* to 35 of 144; use a count from 36 to"):
             select("tome_vit", context, [35], seed=0, params={})
 
 
