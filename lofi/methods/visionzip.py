@@ -118,7 +118,9 @@ def _tile(context: VisualContext, cls: str) -> Tile:
         raise ValueError("this model's encoder gives no attention")
     extra = context.extra if attention.n_extra == 1 else None
     if cls == "keep" and extra is None:
-        raise UserError("visionzip's cls: keep needs a CLS token, which the vision encoder lacks; use cls: auto or drop")
+        raise UserError(
+            "visionzip's cls: keep needs a CLS token, which the vision encoder lacks; use cls: auto or drop"
+        )
     head = context.hidden[:0] if cls == "drop" or extra is None else extra
     return Tile(context, best_first(saliency(context)), unit_rows(_metric(context, attention)), head)
 

@@ -112,6 +112,8 @@ def _grid(vision: dict[str, Any]) -> tuple[int, int] | None:
 
 def _feature_layer(layer: object, depth: int | None) -> int | None:
     """A layer of the hidden states, whose first are the embeddings, as one of `depth` encoder layers from the end."""
-    if not isinstance(layer, int) or layer < 0:
-        return layer if isinstance(layer, int) else None
+    if not isinstance(layer, int):
+        return None  # several layers side by side
+    if layer < 0:
+        return layer
     return None if depth is None else layer - 1 - depth

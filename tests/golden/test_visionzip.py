@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lofi.methods.context import best_first, complement
+from lofi.methods.context import Tiles, best_first, complement
 from lofi.methods.select import VisualContext, select
 from lofi.methods.similarity import unit_rows
 from lofi.methods.tome import head_mean
-from lofi.methods.visionzip import contextual_count, nearest_target, targets_among, tile_order
+from lofi.methods.visionzip import contextual_count, nearest_target, targets_among
 from lofi.models.blocks import ClipBlocks
 from lofi.models.taps import TappedAttention
 
@@ -100,13 +100,45 @@ def test_attention_made_again_from_queries_and_keys_equals_the_authors() -> None
         torch.testing.assert_close(found.received(-1), expected[:, :, 1:].mean((0, 1)), **CLOSE)
 
 
-def test_tiles_in_the_authors_order() -> None:
+SIDE = 24  # of every tile in the authors' code
+
+
+def tile_of(rows: Tensor, ranking: Tensor, contextual: int) -> tuple[Tensor, Tensor, StoredAttention]:
+    """CLS row, tokens and attention of a tile that is to give these rows: CLS, dominant, contextual.
+
+    ranking: the dominant tokens by attention. Every contextual row is its target, as all that joins it is zero.
+    """
+    n = SIDE * SIDE
+    dominant = ranking.sort().values
+    hidden = torch.zeros(n, rows.shape[1])
+    hidden[dominant] = rows[1 : 1 + len(dominant)]
+    hidden[targets_among(complement(dominant, n), contextual)] = rows[1 + len(dominant) :]
+    scores = torch.zeros(n).index_put((ranking,), torch.arange(len(ranking), 0, -1.0))
+    return rows[:1], hidden, StoredAttention(cls_rows={-2: scores}, all_keys={-2: torch.ones(1 + n, 2)})
+
+
+def test_tiles_in_the_authors_order(monkeypatch: pytest.MonkeyPatch) -> None:
     features, indices = GOLDEN.tensor("in_anyres_features"), GOLDEN.tensor("in_anyres_all_indices").long()
-    tiles, rows, _ = features.shape
-    across = round(tiles**0.5)
-    dominant = [places.sort().values for places in indices[:, 1:] - 1]
-    order = tile_order(dominant, [rows] * tiles, cls_rows=1, grid=(24, 24), layout=(across, across))
-    assert torch.equal(features.flatten(0, 1)[order], GOLDEN.tensor("out_anyres_packed"))
+    packed = GOLDEN.tensor("out_anyres_packed")
+    count, rows, _ = features.shape
+    across, contextual = round(count**0.5), rows - indices.shape[1]
+    monkeypatch.setattr("lofi.methods.visionzip.CONTEXTUAL", contextual)
+    monkeypatch.setattr("lofi.methods.visionzip.OF", rows)
+    tiles = [tile_of(own, places - 1, contextual) for own, places in zip(features, indices[:, 1:], strict=True)]
+    base = tile_of(-features[0], indices[0, 1:] - 1, contextual)
+    extra, hidden, attention = zip(base, *tiles, strict=True)
+    context = VisualContext(
+        torch.cat(hidden),
+        torch.cat(hidden),
+        (SIDE, SIDE),
+        1,
+        StoredAttention(tiles=attention),
+        extra=torch.cat(extra),
+        tiles=Tiles(1 + count, (across, across)),
+    )
+    [selection] = select("visionzip", context, [rows * (1 + count)], seed=0, params={"cls": "keep"})
+    assert torch.equal(selection.embeds, torch.cat([-features[0], packed]))
+    assert selection.trace == {"tiles": 1 + count}
 
 
 def test_every_array_is_read_or_listed() -> None:

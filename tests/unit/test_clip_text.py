@@ -20,8 +20,8 @@ SHORT = "is it a red ball"
 LONG = " ".join("one two three four five six seven" for _ in range(6))
 
 
-def save_clip(folder: Path, *, eos: int) -> Path:
-    """An untrained CLIP with one token for each letter; `eos` as the config has it."""
+def save_clip(folder: Path, *, eos: int = 2, width: int = 24) -> Path:
+    """An untrained CLIP with one token for each letter; `eos` as the config has it, `width` of its vision encoder."""
     text = CLIPTextConfig(
         vocab_size=len(VOCABULARY),
         hidden_size=16,
@@ -33,7 +33,12 @@ def save_clip(folder: Path, *, eos: int) -> Path:
         pad_token_id=VOCABULARY.index(END),
     )
     vision = CLIPVisionConfig(
-        hidden_size=24, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=4
+        hidden_size=width,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=16,
+        patch_size=4,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -1,5 +1,7 @@
+import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from lofi.config import check_models, from_dict, load
 from lofi.data.registry import dataset_names
 from lofi.errors import UserError
 from lofi.methods.registry import METHODS
-from lofi.models.facts import Facts
+from lofi.models.facts import Facts, read_facts
 from lofi.strict_yaml import read_overrides
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +94,10 @@ WRONG = {
     "no seeds": (config(methods={"random": {"seeds": []}}), ["methods.random.seeds []", "at least one"]),
     "equal seeds": (config(methods={"random": {"seeds": [1, 1]}}), ["methods.random.seeds [1, 1]", "different"]),
     "negative seed": (config(methods={"random": {"seeds": [-1]}}), ["methods.random.seeds[1] -1", "at least 0"]),
+    "keeps of a method that sets its own count": (
+        config(methods={"prumerge": {"keeps": [0.5]}}),
+        ["methods.prumerge has keeps", "sets its own count", "remove them"],
+    ),
     "keep above one": (config(keeps=[1.2]), ["keep 1.2 is outside (0, 1]"]),
     "keep of zero": (config(keeps=[0]), ["keep 0 is outside (0, 1]"]),
     "keep as text": (config(keeps=["0.5"]), ["keeps[1] '0.5'", "without quotes"]),
@@ -353,15 +359,64 @@ def test_overrides_are_typed():
         read_overrides(["keeps=[0.25"])
 
 
-CLIP = Facts(family="llava", grid=(12, 12), n_visual=144, has_cls=True)
-SIGLIP = Facts(family="other", grid=(27, 27), n_visual=729, has_cls=False)
-DYNAMIC = Facts(family="dynamic", grid=None, n_visual=None, has_cls=False)
+CLIP = Facts(
+    family="llava",
+    grid=(12, 12),
+    n_visual=144,
+    has_cls=True,
+    encoder="clip_vision_model",
+    encoder_width=1024,
+    encoder_depth=24,
+    feature_layer=-2,
+    depth=32,
+)
+SIGLIP = replace(CLIP, family="other", grid=(27, 27), n_visual=729, has_cls=False, encoder="siglip_vision_model")
+DYNAMIC = replace(CLIP, family="dynamic", grid=None, n_visual=None, has_cls=False, encoder="dynamic_vision")
+KEEP_CLS = {"v": {"reducer": "visionzip", "cls": "keep"}}
+TOWERED = {"m": {"source": "some/model", "text_tower": "some/clip"}}
 
 FEASIBLE = {
     "count above N": (CLIP, config(keeps=[200]), ["keep 200", "144", "models.m", "at most 143"]),
     "count of N": (CLIP, config(keeps=[144]), ["keep 144", "at most 143"]),
-    "no CLS": (SIGLIP, config(methods={"fastervlm": {}}), ["methods.fastervlm", "CLS token", "models.m", "remove"]),
-    "no CLS, dynamic": (DYNAMIC, config(methods={"fastervlm": {}}), ["methods.fastervlm", "CLS token"]),
+    "no CLS": (SIGLIP, config(methods=KEEP_CLS), ["methods.v needs a CLS token", "models.m", "remove"]),
+    "no CLS, dynamic": (DYNAMIC, config(methods=KEEP_CLS), ["methods.v needs a CLS token"]),
+    "no fixed grid": (DYNAMIC, config(methods={"grid_2d": {}}), ["methods.grid_2d needs a fixed grid", "models.m"]),
+    "no text tower": (CLIP, config(methods={"trim": {}}), ["methods.trim needs the CLIP text model", "set text_tower"]),
+    "another tower": (
+        replace(CLIP, encoder_width=768),
+        config(models=TOWERED),
+        ["models.m: text_tower 'some/clip'", "of width 1024", "this model's has 768"],
+    ),
+    "no square": (
+        replace(CLIP, grid=(9, 16)),
+        config(methods={"feather": {"budget": "tokens"}}),
+        ["methods.feather needs a square grid", "models.m"],
+    ),
+    "no blocks": (
+        replace(CLIP, encoder="pixtral"),
+        config(methods={"tome_vit": {}}),
+        ["methods.tome_vit needs an encoder of the kind clip_vision_model or siglip_vision_model"],
+    ),
+    "too few blocks": (
+        replace(CLIP, encoder_depth=4),
+        config(methods={"merge": {"reducer": "tome_vit"}}, keeps=[0.125, 0.0625]),
+        ["methods.merge cannot keep 0.0625 of models.m", "3 encoder blocks", "9 of 144", "from 18 to 144"],
+    ),
+    "too early for its stages": (
+        CLIP,
+        config(methods={"fastv": {}}, keeps=[0.5, 0.0625]),
+        ["methods.fastv cannot keep 0.0625", "layer mean of 9 of 144", "9.9 to 144.0 (keeps 0.0690 to 1.0000)"],
+    ),
+    "no count after the last prune": (
+        CLIP,
+        config(methods={"vtw": {"budget": "tokens"}}),
+        ["methods.vtw", "use budget: layer_mean"],
+    ),
+    "too few layers": (
+        replace(CLIP, depth=3),
+        config(methods={"pyramiddrop": {"budget": "tokens"}}),
+        ["methods.pyramiddrop", "before decoder layer 3", "has 3 layers, 0 to 2"],
+    ),
     "no rectangle": (CLIP, config(methods={"g": {"reducer": "grid_2d"}}, keeps=[13]), ["methods.g", "13", "models.m"]),
     "no pool": (CLIP, config(methods={"pool": {}}, keeps=[0.5, 13]), ["methods.pool", "13", "rectangle"]),
 }
@@ -370,6 +425,7 @@ FEASIBLE = {
 @pytest.mark.parametrize(("facts", "entries", "fragments"), FEASIBLE.values(), ids=FEASIBLE.keys())
 def test_what_a_model_cannot_do_is_refused(monkeypatch, facts, entries, fragments):
     monkeypatch.setattr(feasible, "read_facts", lambda source, revision: facts)
+    monkeypatch.setattr(feasible, "tower_width", lambda source: 1024)
     with pytest.raises(UserError) as caught:
         check_models(from_dict(entries))
     for fragment in fragments:
@@ -378,12 +434,39 @@ def test_what_a_model_cannot_do_is_refused(monkeypatch, facts, entries, fragment
 
 
 def test_what_a_model_can_do_passes(monkeypatch):
-    everything = {name: {} for name in METHODS if name != "full"}
+    everything = {
+        **{name: {"budget": "tokens"} if METHODS[name].schedule else {} for name in METHODS if name != "full"},
+        "fastv_mean": {"reducer": "fastv", "keeps": [0.069, 0.99]},
+        "merges": {"reducer": "tome_vit", "keeps": [2]},
+        "vtw": {"keeps": [0.5]},
+        **KEEP_CLS,
+    }
+    monkeypatch.setattr(feasible, "tower_width", lambda source: 1024)
     monkeypatch.setattr(feasible, "read_facts", lambda source, revision: CLIP)
-    check_models(from_dict(config(methods=everything, keeps=[0.5, 0.25, 0.125, 0.0625, 143 - 11])))
+    check_models(from_dict(config(models=TOWERED, methods=everything, keeps=[0.5, 0.25, 0.125, 0.0625, 143 - 11])))
+    del everything["v"]
+    for facts in (replace(CLIP, has_cls=False), replace(CLIP, encoder_depth=None), replace(CLIP, depth=None)):
+        monkeypatch.setattr(feasible, "read_facts", lambda source, revision, facts=facts: facts)
+        check_models(from_dict(config(models=TOWERED, methods=everything)))
     for facts in (None, DYNAMIC):
         monkeypatch.setattr(feasible, "read_facts", lambda source, revision, facts=facts: facts)
-        check_models(from_dict(config(methods={"grid_2d": {}, "lofi": {}}, keeps=[13, 100_000])))
+        check_models(from_dict(config(methods={"divprune": {}, "lofi": {}}, keeps=[13, 100_000])))
+
+
+@pytest.mark.parametrize(
+    ("entries", "layer"),
+    [
+        ({}, -2),
+        ({"vision_feature_layer": -1}, -1),
+        ({"vision_feature_layer": 23}, -2),
+        ({"vision_feature_layer": [3]}, None),
+    ],
+)
+def test_the_feature_layer_counts_from_the_end(tmp_path, entries, layer):
+    vision = {"model_type": "clip_vision_model", "num_hidden_layers": 24}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llava", "vision_config": vision, **entries}))
+    facts = read_facts(str(tmp_path), None)
+    assert (facts.encoder_depth, facts.feature_layer) == (24, layer)
 
 
 def test_a_missing_folder_names_the_model():

@@ -1,6 +1,7 @@
 """The engine against the plain path, and what it promises of rows, parts and failures."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +16,17 @@ from lofi.config import from_dict
 from lofi.data.images import open_image
 from lofi.engine import stages
 from lofi.engine.calibrate import calibrate
-from lofi.engine.job import Job
+from lofi.engine.job import Job, open_job
 from lofi.engine.plain import run_plain
 from lofi.engine.readout import Options, choose, divergence
 from lofi.engine.stages import evaluate, reference
 from lofi.errors import UserError
-from lofi.methods.registry import get_reducer
+from lofi.methods.registry import METHODS, get_reducer
 from lofi.models.adapter import Adapter
 from lofi.store import SAMPLES
 
 from .engine_setup import make_job, make_sweep
+from .test_clip_text import save_clip
 
 DATASETS = ("digits-pope", "digits-sqa", "digits-vqa")
 
@@ -68,6 +70,42 @@ def test_every_cell_equals_the_plain_path(jobs: dict[str, Job], name: str) -> No
             assert row["prediction"] == plain.answer
 
 
+def test_every_method_that_needs_a_text_tower_equals_the_plain_path(
+    tmp_path: Path, tiny_model: Path, digits: Path
+) -> None:
+    models = {
+        "tiny": {"source": str(tiny_model), "batch_images": 4, "text_tower": str(save_clip(tmp_path / "c", width=32))}
+    }
+    methods = {name: {} for name, reducer in METHODS.items() if "tower" in reducer.needs or name == "cdpruner"}
+    job = make_job(tmp_path, make_sweep(tiny_model, digits, models=models, methods=methods, keeps=[9]), "digits-pope")
+    reference(job)
+    evaluate(job, job.cells())
+    session = stages.open_session(job)
+    photo = job.photos(job.spans[0])[1]
+    for cell in job.cells():
+        rows = {row["sample_id"]: row for row in rows_of(job, cell)}
+        for doc in photo.docs[:2]:
+            row = rows[doc.sample_id]
+            plain = run_plain(session, open_image(photo.content), photo.key, doc.prompt, cell, job.method(cell), 0)
+            assert row["logsumexp"] == pytest.approx(float(plain.logits.double().logsumexp(-1)), abs=1e-4)
+            assert row["n_visual_kept"] == len(plain.kept)
+        if cell.method == "cdpruner":
+            assert {dict(row["trace"])["conditional"] for row in rows.values()} == {1.0}
+            assert {tuple(row["kept_indices"]) for row in rows.values()} != plain_dpp(job)
+
+
+def plain_dpp(job: Job) -> set[tuple[int, ...]]:
+    """What cdpruner keeps of the same images without a tower."""
+    methods = tuple(method for method in job.sweep.methods if method.name == "cdpruner")
+    model = replace(job.model, name="bare", text_tower=None)
+    bare = open_job(job.results, replace(job.sweep, models=(model,), methods=methods), "bare", job.dataset.name, 0)
+    reference(bare)
+    evaluate(bare, bare.cells())
+    rows = rows_of(bare, bare.cells()[0])
+    assert {dict(row["trace"])["conditional"] for row in rows} == {0.0}
+    return {tuple(row["kept_indices"]) for row in rows}
+
+
 @pytest.mark.parametrize("name", DATASETS)
 def test_every_cell_of_the_demo_equals_the_plain_path(name: str, tmp_path: Path, repository: Path) -> None:
     """The shipped model and the shipped config: the first sample of every cell."""
@@ -81,7 +119,7 @@ def test_every_cell_of_the_demo_equals_the_plain_path(name: str, tmp_path: Path,
     photo = job.photos(job.spans[0])[0]
     doc = photo.docs[0]
     budget = 0 if doc.option_labels else doc.max_new_tokens
-    assert len(job.cells()) == 40
+    assert len(job.cells()) == len(job.sweep.reduced_cells()) > 40
     for cell in (Cell("digits-llava", name, FULL, KEEP_ALL), *job.cells()):
         row = next(row for row in rows_of(job, cell) if row["sample_id"] == doc.sample_id)
         plain = run_plain(session, open_image(photo.content), photo.key, doc.prompt, cell, job.method(cell), budget)

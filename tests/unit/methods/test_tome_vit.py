@@ -38,7 +38,10 @@ def test_every_count_is_met_or_refused_with_the_smallest_that_can_be() -> None:
                 fewest -= fewest // 2
             for k in range(1, n):
                 if k < fewest:
-                    with pytest.raises(UserError, match=f"^{blocks} encoder blocks, .* to {k} of {n}; use a count from {fewest} to {n}$"):
+                    with pytest.raises(
+                        UserError,
+                        match=f"^{blocks} encoder blocks, .* to {k} of {n}; use a count from {fewest} to {n}$",
+                    ):
                         schedule(n, k, blocks)
                     continue
                 steps = schedule(n, k, blocks)
