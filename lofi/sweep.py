@@ -58,7 +58,7 @@ def stages_of(method: MethodSpec, keep: str, n: int, depth: int) -> Stages | Non
     schedule, params = get_reducer(method.reducer).schedule, dict(method.params)
     if schedule is None:
         return None
-    layer, budget = int(params.get("layer", 0)), str(params["budget"])
+    layer, budget = int(params.get("layer", 0)), str(params.get("budget"))
     return solve(schedule, kept_count(keep, n), n, depth, budget=budget, layer=layer)
 
 

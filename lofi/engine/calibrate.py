@@ -14,11 +14,11 @@ from lofi.engine.job import Job, batches
 from lofi.engine.prefill import prefill
 from lofi.engine.select import keep_all
 from lofi.engine.session import Fit, Session
-from lofi.methods import fitprune, lofi_adaptive
+from lofi.methods import fitprune, lofi_adaptive, vtw
 from lofi.methods.context import Selection, VisualContext, complement
 from lofi.methods.decoder import DecoderView
 from lofi.methods.registry import get_reducer
-from lofi.methods.schedule import Stage, bisect, needs_fit
+from lofi.methods.schedule import PAPER_DEPTH, Searched, Stage, bisect, needs_fit
 from lofi.models.staged import PruneInDecoder
 from lofi.sweep import MethodSpec
 
@@ -39,7 +39,9 @@ def calibrate(session: Session, job: Job, cells: Iterable[Cell]) -> dict[MethodS
         if get_reducer(method.reducer).count == "calibrated":
             found[method] = Fit(params={"targets": _targets(session, job, method, wanted)})
         elif schedule and needs_fit(schedule, constants.n_visual, constants.n_layers):
-            found[method] = Fit(counts=_counts(session, job, method, wanted))
+            samples = [single for batch in _batches(session, job, SAMPLES, method) for single in batch.by_sample(1)]
+            fit = _depth if isinstance(schedule, Searched) else _counts
+            found[method] = Fit(counts=fit(session, samples, method, wanted))
     return found
 
 
@@ -63,10 +65,31 @@ def _targets(session: Session, job: Job, method: MethodSpec, keeps: Iterable[str
     return lofi_adaptive.calibrate(contexts(), ks, **params)
 
 
-def _counts(session: Session, job: Job, method: MethodSpec, keeps: Iterable[str]) -> dict[str, list[int]]:
-    """For each keep, how many tokens enter each layer."""
+def _depth(
+    session: Session, samples: Sequence[Batch], method: MethodSpec, keeps: Iterable[str]
+) -> dict[str, list[int]]:
+    """How many tokens enter each layer, with all of them before the first that VTW's search can do without them."""
+    n, depth = session.constants.n_visual, session.constants.n_layers
+    first = max(1, round(vtw.FIRST_CANDIDATE * depth / PAPER_DEPTH))
+
+    def withdrawn(sample: Batch, before: int) -> torch.Tensor:
+        def leave(view: DecoderView) -> Selection:
+            stays = torch.arange(len(view.visual), device=view.visual.device)
+            return Selection(stays[:0] if view.layer == before else stays)
+
+        return _run(session, sample, leave)[1]
+
+    full = torch.stack([withdrawn(sample, depth) for sample in samples])
+    tried = [torch.stack([withdrawn(sample, layer) for layer in range(first, depth)]) for sample in samples]
+    layer = vtw.choose_depth(full, torch.stack(tried), float(dict(method.params)["eta"]), first)
+    return {keep: [n] * layer + [0] * (depth - layer) for keep in keeps}
+
+
+def _counts(
+    session: Session, samples: Sequence[Batch], method: MethodSpec, keeps: Iterable[str]
+) -> dict[str, list[int]]:
+    """For each keep, how many tokens FitPrune's fit lets into each layer."""
     n = session.constants.n_visual
-    samples = [single for batch in _batches(session, job, SAMPLES, method) for single in batch.by_sample(1)]
     totals = [_totals(session, sample) for sample in samples]
 
     @cache
@@ -85,8 +108,11 @@ def _counts(session: Session, job: Job, method: MethodSpec, keeps: Iterable[str]
     return found
 
 
-def _run(session: Session, sample: Batch, choose: Callable[[DecoderView], Selection]) -> list[int]:
-    """One sample with a choice before every layer but the first; how many visual tokens entered each layer."""
+def _run(session: Session, sample: Batch, choose: Callable[[DecoderView], Selection]) -> tuple[list[int], torch.Tensor]:
+    """One sample with a choice before every layer but the first.
+
+    Gives how many visual tokens entered each layer, and the logits (v,) of the answer's first token.
+    """
     adapter = session.adapter
     everywhere = tuple(Stage(layer, 0) for layer in range(1, len(adapter.layers)))
     pruner = PruneInDecoder(
@@ -99,8 +125,9 @@ def _run(session: Session, sample: Batch, choose: Callable[[DecoderView], Select
     )
     selected = keep_all(sample, Cell("", "", "", ""), "kept")
     with pruner:
-        prefill(adapter, sample.questions, selected, n_full=sample.n_visual, cache=None, pruner=pruner)
-    return [pruner.read[layer].visual.shape[1] for layer in range(len(adapter.layers))]
+        filled = prefill(adapter, sample.questions, selected, n_full=sample.n_visual, cache=None, pruner=pruner)
+    counts = [pruner.read[layer].visual.shape[1] for layer in range(len(adapter.layers))]
+    return counts, adapter.logits(filled.hidden[0, 0])
 
 
 def _totals(session: Session, sample: Batch) -> dict[int, tuple[float, float]]:
@@ -125,4 +152,4 @@ def _counts_of(session: Session, sample: Batch, totals: dict[int, tuple[float, f
         left = complement(gone, len(view.visual))
         return Selection(left if len(left) else gone[:1])
 
-    return _run(session, sample, delete)
+    return _run(session, sample, delete)[0]

@@ -106,7 +106,12 @@ def _stages(schedule: Schedule) -> str:
         return ", ".join(f"{layer} ({100 * share:.3g}%)" for layer, share in pairs) + (
             " fixed" if schedule.fixed else ""
         )
-    return {"Depth": "one, set by the budget (0%)", "Fitted": "all, from a table or a fit"}[type(schedule).__name__]
+    names = {
+        "Depth": "one, set by the budget (0%)",
+        "Fitted": "all, from a table or a fit",
+        "Searched": "one, searched on the model (0%)",
+    }
+    return names[type(schedule).__name__]
 
 
 def escaped(text: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lofi.errors import UserError, unknown
-from lofi.methods.schedule import Depth, Fitted, Schedule, Staged
+from lofi.methods.schedule import Depth, Fitted, Schedule, Searched, Staged
 
 Need = Literal["attention", "cls", "grid", "square", "tower", "blocks"]
 Value = str | int | float | bool
@@ -189,6 +189,14 @@ METHODS: dict[str, Reducer] = {
     ),
     "pyramiddrop": Reducer(M + "pyramiddrop:pyramiddrop", acts="llm", schedule=Staged((8, 16, 24), (0.5, 0.25, 0.125))),
     "vtw": Reducer(M + "vtw:vtw", acts="llm", positions="kept", schedule=Depth()),
+    "vtw_search": Reducer(
+        M + "vtw:vtw_search",
+        acts="llm",
+        positions="kept",
+        schedule=Searched(),
+        count="own",
+        params={"eta": Param(0.003, NUMBER, "a number >= 0: the mean divergence that the depth may cost")},
+    ),
     "feather": Reducer(
         M + "feather:feather",
         acts="llm",
@@ -231,7 +239,7 @@ def known_params(name: str) -> dict[str, Param]:
     `positions`: whether kept tokens keep their positions or are re-indexed; its default is the authors' choice.
     """
     reducer = get_reducer(name)
-    budget = {"budget": BUDGET} if reducer.schedule else {}
+    budget = {"budget": BUDGET} if reducer.schedule and reducer.count != "own" else {}
     positions = Param(reducer.positions, POSITIONS.pattern, POSITIONS.rule)
     return {**reducer.params, **budget, "positions": positions}
 

@@ -45,7 +45,12 @@ class Fitted:
     """Counts for every layer, from the authors' table or fitted to the model at hand by a calibration."""
 
 
-Schedule = Staged | Depth | Fitted
+@dataclass(frozen=True)
+class Searched:
+    """All visual tokens leave before the layer that a search on the model at hand finds."""
+
+
+Schedule = Staged | Depth | Fitted | Searched
 Stages = tuple[Stage, ...]
 
 
@@ -76,6 +81,8 @@ def solve(schedule: Schedule, k: int, n: int, depth: int, *, budget: str, layer:
         return _by_depth(k, n, depth, budget)
     if isinstance(schedule, Fitted):
         return _by_table(k, n, depth, budget)
+    if isinstance(schedule, Searched):
+        raise ValueError("its layer is searched on the model, not solved for a budget")
     layers = _layers(replace(schedule, layers=(layer,), fixed=True) if layer else schedule, depth)
     if budget == "tokens":
         return _to_count(schedule.shares, layers, k, n)
@@ -162,8 +169,10 @@ def _by_depth(k: int, n: int, depth: int, budget: str) -> Stages:
 
 
 def needs_fit(schedule: Schedule, n: int, depth: int) -> bool:
-    """Whether the counts have to be fitted to the model, because no table was published for its shape."""
-    return isinstance(schedule, Fitted) and (depth, n) != (PAPER_DEPTH, TABLE_TOKENS)
+    """Whether the counts have to be found on the model: no table was published for its shape, or never is."""
+    return isinstance(schedule, Searched) or (
+        isinstance(schedule, Fitted) and (depth, n) != (PAPER_DEPTH, TABLE_TOKENS)
+    )
 
 
 def _by_table(k: int, n: int, depth: int, budget: str) -> Stages:

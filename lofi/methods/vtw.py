@@ -6,7 +6,7 @@ is the depth, and the budget sets it.
 The authors find a depth with a few samples: for every candidate layer j from 5 to the last, the prompt runs with
 withdrawal before j, and the logits of its last token are compared with those of the full run by KL(withdrawn ||
 full). The depth is the first candidate whose mean over the samples is at most eta (0.003 for LLaVA-1.5-7B, 0.0005
-for 13B, 0.0001 for LLaVA-v1.6-7B). `divergences` and `choose_depth` are that rule.
+for 13B, 0.0001 for LLaVA-v1.6-7B). That search is the method `vtw_search`; it sets its own count.
 
 Deviations: where no candidate comes down to eta, the published search stops with an index error; lofi names the
 smallest mean that was reached. It compares in float64.
@@ -19,12 +19,17 @@ from lofi.errors import UserError
 from lofi.methods.context import Selection
 from lofi.methods.decoder import DecoderView
 
-FIRST_CANDIDATE = 5  # the authors try no layer before it
+FIRST_CANDIDATE = 5  # of 32 layers; the authors try none before it
 
 
 def vtw(view: DecoderView, k: int, /, *, seed: int) -> Selection:
     """Refuses to keep k visual tokens: they leave together, and the stage that keeps none is not a choice."""
     raise ValueError(f"vtw withdraws all visual tokens at once, so it cannot keep {k} of them at layer {view.layer}")
+
+
+def vtw_search(view: DecoderView, k: int, /, *, seed: int, eta: float = 0.003) -> Selection:
+    """The same at the depth that the authors' search finds; eta has done its work by then."""
+    return vtw(view, k, seed=seed)
 
 
 def divergences(full: Tensor, withdrawn: Tensor) -> Tensor:

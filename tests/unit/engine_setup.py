@@ -16,13 +16,14 @@ from lofi.sweep import Sweep
 # Every reducer that the tiny model can run; those inside the LLM to a count, which any keep can ask for.
 METHODS: dict[str, Any] = {
     **{
-        name: {"budget": "tokens"} if reducer.schedule else {}
+        name: {"budget": "tokens"} if reducer.schedule and reducer.count != "own" else {}
         for name, reducer in REDUCERS.items()
         if name not in ("full", "vtw") and "tower" not in reducer.needs
     },
     "random": {"seeds": [0, 1]},
     "fitprune": {"keeps": [0.6]},
     "vtw": {"keeps": [0.4]},
+    "vtw_search": {"eta": 0.01},
     "tome_vit": {"keeps": [0.5]},
     "pyramiddrop_mean": {"reducer": "pyramiddrop", "keeps": [0.6]},
     "lofi_kept": {"reducer": "lofi", "positions": "kept"},

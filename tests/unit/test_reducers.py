@@ -28,6 +28,7 @@ from .reducing import tokens_of as visual_tokens
 ALL_OR_NOTHING = {
     "full": "keeps all tokens and refuses any other count",
     "vtw": "keeps all tokens of a layer or none and refuses any other count",
+    "vtw_search": "does so at a depth of its own",
 }
 NAMES = list(METHODS)
 REDUCING = [name for name in NAMES if name not in ALL_OR_NOTHING]

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lofi.methods.context import Selection
 from lofi.methods.decoder import DecoderView, attention_rows
 from lofi.methods.registry import METHODS, check_params
-from lofi.methods.schedule import Depth, Fitted, Stage, solve
+from lofi.methods.schedule import Depth, Fitted, Searched, Stage, solve
 from lofi.methods.select import select_stage
 from lofi.models.adapter import Adapter
 from lofi.models.hooked import PruneOnePrompt
@@ -33,7 +33,7 @@ def adapter(tiny_model: Path) -> Adapter:
 def stages(name: str, depth: int) -> tuple[Stage, ...]:
     schedule = METHODS[name].schedule
     assert schedule is not None
-    if isinstance(schedule, Depth):
+    if isinstance(schedule, Depth | Searched):
         return (Stage(2, 0),)
     if isinstance(schedule, Fitted):
         return (Stage(1, 100), Stage(2, 60), Stage(3, 59), Stage(4, 20))

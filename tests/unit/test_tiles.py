@@ -167,9 +167,11 @@ def test_parts_that_are_no_rectangle_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["prumerge", "prumerge_plus"])
 def test_tiles_choose_counts_of_their_own(name: str) -> None:
-    own = [run(name, part, [OWN])[0].count for part in alone()]
+    own = [run(name, part, [OWN])[0] for part in alone()]
     [selection] = run(name, whole(), [OWN])
-    assert per_tile(selection.rows) == own
+    assert per_tile(selection.rows) == [part.count for part in own]
+    for key in ("ratio", "count"):
+        assert selection.trace[key] == pytest.approx(sum(part.trace[key] for part in own) / TILES)
 
 
 def test_trim_auto_gives_every_tile_the_same_part_and_a_mean() -> None:

@@ -100,6 +100,8 @@ def test_the_order_of_tiles_with_unequal_rows() -> None:
     two = [zipped(2, 0, 0, 3), zipped(1, 0, 1)]
     assert tile_order(two, (2, 2), (2, 1)).tolist() == [0, 1, 2]
     assert tile_order(two, (2, 2), (1, 2)).tolist() == [0, 2, 1]
+    # Tiles higher than wide: the second begins below all of the first.
+    assert tile_order([zipped(1, 0, 2), zipped(1, 0, 0)], (3, 1), (2, 1)).tolist() == [0, 1]
 
 
 def tiled(n: int, count: int, layout: tuple[int, int], grid: tuple[int, int]) -> VisualContext:
