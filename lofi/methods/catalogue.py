@@ -79,7 +79,7 @@ def _entry(name: str, reducer: Reducer) -> Entry:
         "method": f"`{name}`",
         "paper": f"[{paper}](https://arxiv.org/abs/{paper})" if paper else "",
         "where": WHERE[reducer.acts],
-        "needs": ", ".join(NEEDS[need] for need in reducer.needs),
+        "needs": ", ".join([*(NEEDS[need] for need in reducer.needs), *_also(reducer)]),
         "layers": ", ".join(map(str, reducer.layers)),
         "nested": _yes(reducer.nested),
         "merges": _yes(reducer.merges),
@@ -89,10 +89,15 @@ def _entry(name: str, reducer: Reducer) -> Entry:
         else _yes(reducer.random),
         "count": "k, of a rectangle" if reducer.rectangle else COUNTS[reducer.count],
         "positions": reducer.positions,
-        "tiles": {"each": "tile by tile", "whole": "as one"}[reducer.tiles],
+        "tiles": {"each": "tile by tile", "whole": "all at once"}[reducer.tiles],
         "stages": _stages(reducer.schedule) if reducer.schedule else "",
     }
     return Entry(name, module_file(name), title, paper, keeps, deviations, cells, reducer.params)
+
+
+def _also(reducer: Reducer) -> list[str]:
+    """What it needs with one value of a parameter."""
+    return [] if reducer.cls_when is None else [f"{NEEDS['cls']} with `{reducer.cls_when[0]}: {reducer.cls_when[1]}`"]
 
 
 def _yes(trait: bool) -> str:

@@ -12,6 +12,8 @@ from lofi.models.families import get_family
 EMBEDDED = "embedded:"
 ASSETS = Path(__file__).parent.parent / "assets"
 _BLOCK = 1 << 20
+# Configs on the hub leave out what equals transformers' default for the decoder, and LLaVA-1.5 leaves out its depth.
+DEFAULT_DEPTH = {"llama": 32, "mistral": 32, "qwen2": 32}
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def read_facts(source: str, revision: str | None) -> Facts | None:
     except ValueError as error:
         raise UserError(f"model {source!r} has a config.json that is no JSON: {error}") from None
     family = get_family(config, source)
-    vision = config.get("vision_config", {})
+    vision, text = config.get("vision_config", {}), config.get("text_config", {})
     grid = _grid(vision)
     return Facts(
         family=family.model_type,
@@ -72,7 +74,7 @@ def read_facts(source: str, revision: str | None) -> Facts | None:
         encoder_width=vision.get("hidden_size"),
         encoder_depth=vision.get("num_hidden_layers"),
         feature_layer=_feature_layer(config.get("vision_feature_layer", -2), vision.get("num_hidden_layers")),
-        depth=config.get("text_config", {}).get("num_hidden_layers"),
+        depth=text.get("num_hidden_layers", DEFAULT_DEPTH.get(text.get("model_type"))),
     )
 
 

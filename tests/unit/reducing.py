@@ -159,6 +159,19 @@ def image(
     )
 
 
+@dataclass
+class TiledBlocks:
+    """One encoder for each tile; all tiles together cannot be run."""
+
+    parts: list[Any]
+
+    def run(self, merge: Callable[..., Any]) -> Tensor:
+        raise AssertionError("the encoder was run on all tiles together")
+
+    def tile(self, index: int) -> Any:
+        return self.parts[index]
+
+
 def tiled(layout: tuple[int, int], grid: tuple[int, int] = (4, 4), *, cls: bool = True) -> VisualContext:
     """An any-resolution image: the whole image, then its tiles."""
     parts = [image(grid, seed=seed, cls=cls) for seed in range(1 + layout[0] * layout[1])]
@@ -171,7 +184,7 @@ def tiled(layout: tuple[int, int], grid: tuple[int, int] = (4, 4), *, cls: bool 
         projected=project(hidden),
         extra=torch.cat(extras) if extras else None,
         attention=Encoder(hidden, int(cls), parts=encoders),
-        blocks=None,
+        blocks=TiledBlocks([part.blocks for part in parts]),
         tiles=Tiles(len(parts), layout),
     )
 

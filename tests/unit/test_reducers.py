@@ -286,8 +286,6 @@ def test_a_later_stage_does_as_well(name: str) -> None:
 @each(OUTSIDE)
 @pytest.mark.parametrize("cls", [True, False])
 def test_tiles_of_an_image_share_its_count(name: str, cls: bool) -> None:
-    if "blocks" in METHODS[name].needs:
-        pytest.skip("an encoder's blocks are not offered tile by tile")
     seen = tiled((1, 2), cls=cls)
     reducer = METHODS[name]
     ks = [OWN] if reducer.count == "own" else [12, 27] if reducer.rectangle else [3, 10, 20, 47]

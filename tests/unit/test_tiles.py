@@ -1,8 +1,6 @@
 """Any-resolution images: every method before the LLM on an image of three tiles, from the registry."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import pytest
 import torch
@@ -37,26 +35,13 @@ AS_ONE = ["random", "holov", "divprune", "mmtok", "lofi", "lofi_adaptive"]
 PER_TILE = [*EACH, "visionzip"]  # every tile as if it were an image of its own
 
 
-@dataclass
-class TiledBlocks:
-    """One encoder for each tile; all tiles together cannot be run."""
-
-    parts: list[Any]
-
-    def run(self, merge: Callable[..., Any]) -> Tensor:
-        raise AssertionError("the encoder was run on all tiles together")
-
-    def tile(self, index: int) -> Any:
-        return self.parts[index]
-
-
 def alone(*, cls: bool = True) -> list[VisualContext]:
     """The tiles as images of their own."""
     return [image(GRID, seed=i, cls=cls) for i in range(TILES)]
 
 
 def whole(*, cls: bool = True) -> VisualContext:
-    return replace(tiled(LAYOUT, GRID, cls=cls), blocks=TiledBlocks([part.blocks for part in alone(cls=cls)]))
+    return tiled(LAYOUT, GRID, cls=cls)
 
 
 def counts(name: str) -> list[int]:
