@@ -31,10 +31,10 @@ demo: setup ## the whole pipeline on the embedded model: ends with reports/index
 	@echo "the report: $(CURDIR)/reports/index.html"
 
 test: setup lint ## what CI runs
-	pytest -n 2 --dist loadgroup -m "not slow"
+	pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-all: setup lint ## test, and the slow sets
-	pytest -n 2 --dist loadgroup
+	pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: setup ## ratios against references measured in the same run
 	python bench/run.py $(ITEMS)

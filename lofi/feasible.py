@@ -80,5 +80,5 @@ def _check_keep(model: ModelSpec, method: MethodSpec, keep: str, facts: Facts) -
     except UserError as error:
         raise UserError(
             f"methods.{method.name} cannot keep {keep} of models.{model.name}: {error}; "
-            f"change keeps, give the method keeps of its own, or remove it"
+            "or give the method `keeps` of its own, or remove it"
         ) from None

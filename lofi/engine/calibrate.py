@@ -5,6 +5,7 @@ Every job of a dataset calibrates on the same images, the dataset's first, so th
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
+from itertools import chain
 
 import torch
 
@@ -14,6 +15,7 @@ from lofi.engine.job import Job, batches
 from lofi.engine.prefill import prefill
 from lofi.engine.select import keep_all
 from lofi.engine.session import Fit, Session
+from lofi.errors import UserError
 from lofi.methods import fitprune, lofi_adaptive, vtw
 from lofi.methods.context import Selection, VisualContext, complement
 from lofi.methods.decoder import DecoderView
@@ -23,6 +25,7 @@ from lofi.models.staged import PruneInDecoder
 from lofi.sweep import MethodSpec
 
 IMAGES = 64  # for the targets of a method that sets the count of every image
+SLACK = 1e-6  # of a mean: a fit refuses means beyond both ends, and floats can be beyond them by an ulp
 SAMPLES = 16  # for the counts of every layer: each is one pass for every rate that is tried
 
 
@@ -39,7 +42,7 @@ def calibrate(session: Session, job: Job, cells: Iterable[Cell]) -> dict[MethodS
         if get_reducer(method.reducer).count == "calibrated":
             found[method] = Fit(params={"targets": _targets(session, job, method, wanted)})
         elif schedule and needs_fit(schedule, constants.n_visual, constants.n_layers):
-            samples = [single for batch in _batches(session, job, SAMPLES, method) for single in batch.by_sample(1)]
+            samples = _samples(session, job, method)
             fit = _depth if isinstance(schedule, Searched) else _counts
             found[method] = Fit(counts=fit(session, samples, method, wanted))
     return found
@@ -53,16 +56,40 @@ def _batches(session: Session, job: Job, images: int, method: MethodSpec) -> Ite
             yield session.open(opened, [method])
 
 
+def _samples(session: Session, job: Job, method: MethodSpec) -> list[Batch]:
+    """One batch for each question to which the full model gives finite logits; the others become error rows later."""
+    singles = (single for batch in _batches(session, job, SAMPLES, method) for single in batch.by_sample(1))
+    found = [single for single in singles if bool(torch.isfinite(_run(session, single, _everything)[1]).all())]
+    if not found:
+        raise _nothing(method, job, SAMPLES)
+    return found
+
+
+def _nothing(method: MethodSpec, job: Job, images: int) -> UserError:
+    return UserError(
+        f"methods.{method.name} has nothing to be calibrated on: none of the first {images} images of "
+        f"{job.dataset.name} decodes and runs through {job.model.name} without NaN or infinity; "
+        f"remove the method, or see the errors in the rows of `full`"
+    )
+
+
 def _targets(session: Session, job: Job, method: MethodSpec, keeps: Iterable[str]) -> dict[int, float]:
     """For each budget, the target that meets it in the mean over images."""
 
     def contexts() -> Iterator[VisualContext]:
         for batch in _batches(session, job, IMAGES, method):
-            yield from (batch.context(row, sees_text=False) for row in range(len(batch.photos)))
+            for row in range(len(batch.photos)):
+                context = batch.context(row, sees_text=False)
+                if bool(torch.isfinite(context.projected).all()):  # the others become error rows later
+                    yield context
 
     ks = sorted({kept_count(keep, session.constants.n_visual) for keep in keeps})
     params = {key: str(value) for key, value in method.params if key in ("measure", "rank")}
-    return lofi_adaptive.calibrate(contexts(), ks, **params)
+    usable = contexts()
+    first = next(usable, None)
+    if first is None:
+        raise _nothing(method, job, IMAGES)
+    return lofi_adaptive.calibrate(chain([first], usable), ks, **params)
 
 
 def _depth(
@@ -74,8 +101,7 @@ def _depth(
 
     def withdrawn(sample: Batch, before: int) -> torch.Tensor:
         def leave(view: DecoderView) -> Selection:
-            stays = torch.arange(len(view.visual), device=view.visual.device)
-            return Selection(stays[:0] if view.layer == before else stays)
+            return Selection(view.visual.new_empty(0)) if view.layer == before else _everything(view)
 
         return _run(session, sample, leave)[1]
 
@@ -97,15 +123,29 @@ def _counts(
         rows = [_counts_of(session, sample, total, alpha) for sample, total in zip(samples, totals, strict=True)]
         return tuple(sum(layer) / len(rows) for layer in zip(*rows, strict=True))
 
+    meet = counts_to_last if dict(method.params)["budget"] == "tokens" else fitprune.fit
     found = {}
     for keep in keeps:
-        k = kept_count(keep, n)
-        mean = float(k)
-        if dict(method.params)["budget"] == "tokens":
-            least = sum(counts_at(1.0)) / session.constants.n_layers
-            mean, _ = bisect(lambda mean, k=k: fitprune.fit(counts_at, mean)[-1] <= k, least, float(n))  # type: ignore[misc]
-        found[keep] = fitprune.fit(counts_at, mean)
+        try:
+            found[keep] = meet(counts_at, kept_count(keep, n))
+        except UserError as error:
+            raise UserError(
+                f"methods.{method.name} cannot keep {keep}: {error}; change keeps, give the method keeps of its own, "
+                "or remove it"
+            ) from None
     return found
+
+
+def counts_to_last(counts_at: Callable[[float], Sequence[float]], k: int) -> list[int]:
+    """Whole counts for each layer's input that leave k tokens for the last; `counts_at` is that of `fitprune.fit`."""
+    most, least = (sum(counts) / len(counts) for counts in (counts_at(0.0), counts_at(1.0)))
+    low, high = least + SLACK, most - SLACK
+    fewest = fitprune.fit(counts_at, low)[-1]
+    if k < fewest:
+        raise UserError(f"FitPrune's fit goes down to {fewest} tokens after the last prune, not to {k}")
+    mean, _ = bisect(lambda mean: fitprune.fit(counts_at, mean)[-1] <= k, low, high)
+    # Between two rates the last count may jump over k.
+    return [max(count, k) for count in fitprune.fit(counts_at, mean)]
 
 
 def _run(session: Session, sample: Batch, choose: Callable[[DecoderView], Selection]) -> tuple[list[int], torch.Tensor]:
@@ -130,6 +170,10 @@ def _run(session: Session, sample: Batch, choose: Callable[[DecoderView], Select
     return counts, adapter.logits(filled.hidden[0, 0])
 
 
+def _everything(view: DecoderView) -> Selection:
+    return Selection(torch.arange(len(view.visual), device=view.visual.device))
+
+
 def _totals(session: Session, sample: Batch) -> dict[int, tuple[float, float]]:
     """Before each layer, the sums of the two scores of the layer before it in the unpruned model."""
     found: dict[int, tuple[float, float]] = {}
@@ -137,7 +181,7 @@ def _totals(session: Session, sample: Batch) -> dict[int, tuple[float, float]]:
     def look(view: DecoderView) -> Selection:
         cross, own = fitprune.cross_and_self(view)
         found[view.layer] = float(cross.sum()), float(own.sum())
-        return Selection(torch.arange(len(view.visual), device=view.visual.device))
+        return _everything(view)
 
     _run(session, sample, look)
     return found

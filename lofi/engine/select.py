@@ -1,7 +1,7 @@
 """Selections of every cell for one batch: each method ranks an image once for all its keeps."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -43,24 +43,22 @@ def select_batch(
     batch: Batch,
     cells: Sequence[tuple[Cell, MethodSpec]],
     fitted: Mapping[MethodSpec, Mapping[str, object]],
-) -> list[Selected]:
+) -> Iterator[Selected]:
     """The selections of all cells, grouped so that a method sees each image once per seed.
 
-    `fitted` holds what a calibration has added to a method's parameters.
+    `fitted` holds what a calibration has added to a method's parameters. Rows are gathered when a cell is reached,
+    so that those of one cell at a time are in memory.
     """
     groups: dict[tuple[MethodSpec, int], list[Cell]] = defaultdict(list)
     for cell, method in cells:
         groups[method, cell.seed].append(cell)
-    return [
-        selected
-        for (method, seed), group in groups.items()
-        for selected in _select_group(adapter, batch, method, seed, group, fitted.get(method, {}))
-    ]
+    for (method, seed), group in groups.items():
+        yield from _select_group(adapter, batch, method, seed, group, fitted.get(method, {}))
 
 
 def _select_group(
     adapter: Adapter, batch: Batch, method: MethodSpec, seed: int, cells: list[Cell], fitted: Mapping[str, object]
-) -> list[Selected]:
+) -> Iterator[Selected]:
     n = batch.n_visual
     ks = [kept_count(cell.keep, n) for cell in cells]
     params = check_params(method.reducer, dict(method.params))
@@ -75,14 +73,9 @@ def _select_group(
             errors[row] = f"{method.name} could not select tokens: {error}"
             chosen.append([Selection(torch.arange(max(1, k), device=adapter.device)) for k in ks])
     share = 1000 * (clock(adapter) - start) / (len(batch.docs) * len(cells))
-    return [
-        replace(
-            assemble(batch, cell, str(params["positions"]), [row[j] for row in chosen]),
-            errors=errors,
-            t_select_ms=share,
-        )
-        for j, cell in enumerate(cells)
-    ]
+    for j, cell in enumerate(cells):
+        selected = assemble(batch, cell, str(params["positions"]), [row[j] for row in chosen])
+        yield replace(selected, errors=errors, t_select_ms=share)
 
 
 def keep_all(batch: Batch, cell: Cell, positions: str) -> Selected:

@@ -1,8 +1,9 @@
 """Self-agreement: how many of the tokens a method keeps it still keeps when its features are rounded or noised.
 
-The model runs once, in its own type. Reducers then see its features in float32, and again after they have been
-rounded to a half-precision type, or multiplied by 1 + 1e-6 times a normal number. Methods inside the LLM read visual
-tokens that were changed like that on entry.
+Encoder and projector run once, in float32 whatever the model's type: features of a half-precision run are rounded
+already. Reducers then see these features, and again after they have been rounded to a half-precision type, or
+multiplied by 1 + 1e-6 times a normal number. Methods inside the LLM, which runs in the model's type, read visual tokens
+that were changed like that on entry.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,6 +49,8 @@ VARIANTS: Mapping[str, Callable[[Tensor], Tensor]] = {
 def stability(job: Job) -> int:
     """Write the file of one model and dataset, over its first images; the number of rows."""
     session = open_session(job)
+    session.adapter.part(session.adapter.family.tower).float()
+    session.adapter.projector.float()
     cells = [cell for cell in job.cells() if cell.seed == job.method(cell).seeds[0]]
     session.fitted = calibrate(session, job, cells)
     plans = [Plan(cell, job.method(cell), job.params_hash(cell)) for cell in cells]

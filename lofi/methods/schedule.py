@@ -7,12 +7,14 @@ so a mean is met to within what one token more or less at a stage changes.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import ceil, floor
 
 from lofi.errors import UserError
 from lofi.methods.fitprune_table import TABLE_TOKENS, table_counts
 
 PAPER_DEPTH = 32  # decoder layers of the models that the papers name their layers for
 HALVINGS = 60  # of an interval: more than a float has bits
+SHARES = 10_000  # a keep has four decimals
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,8 @@ def _check_mean(k: int, n: int, least: float, most: float) -> None:
     if not least - 0.5 <= k <= most + 0.5:
         raise UserError(
             f"a layer mean of {k} of {n} tokens is out of its reach: it can meet {least:.1f} to {most:.1f} "
-            f"(keeps {least / n:.4f} to {most / n:.4f}); choose such a keep, or budget: tokens"
+            f"(keeps {ceil(SHARES * least / n) / SHARES:.4f} to {floor(SHARES * most / n) / SHARES:.4f}); "
+            "choose such a keep, or budget: tokens"
         )
 
 

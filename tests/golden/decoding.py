@@ -1,15 +1,20 @@
 """Stored numbers of a decoder as the reducers inside the LLM see them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isqrt
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRotaryEmbedding
 
 from lofi.methods.context import Selection
 from lofi.methods.decoder import DecoderView
+from lofi.models.families import FAMILIES
+from lofi.models.probe import Probes, RowAttention
+from lofi.models.staged import Columns
 
 
 @dataclass
@@ -45,37 +50,54 @@ def attention_of_weights(layer: int, weights: Tensor, *, rotary: bool = True) ->
     return StoredDecoderAttention(pair if rotary else {}, {} if rotary else pair, {layer: 1.0})
 
 
-def attention_of_states(
-    layer: int,
-    normed: Tensor,
-    wq: Tensor,
-    wk: Tensor,
-    rotary: tuple[Tensor, Tensor],
-) -> StoredDecoderAttention:
-    """Queries and keys of a layer from its normed input (s, d) and its weights [out, in]; key heads are repeated."""
-    width = rotary[0].shape[1]
-    queries, keys = ((normed @ w.T).unflatten(1, (-1, width)).transpose(0, 1) for w in (wq, wk))
-    keys = keys.repeat_interleave(len(queries) // len(keys), 0)
-    turned = rotated(queries, rotary), rotated(keys, rotary)
-    return StoredDecoderAttention({layer: turned}, {layer: (queries, keys)}, {layer: width**-0.5})
+class StoredLayer:
+    """What `Probes` reads of a model: one decoder layer, of the architecture that LLaVA's decoder has.
+
+    Its weights wq, wk [out, in] and norm (d,) are stored; nothing else of it is read.
+    """
+
+    family = FAMILIES["llava"]
+
+    def __init__(
+        self, layer: int, wq: Tensor, wk: Tensor, norm: Tensor, *, width: int, eps: float, base: float = 10000.0
+    ) -> None:
+        self._index, heads, shared = layer, len(wq) // width, len(wk) // width
+        config = llama_config(width, base, hidden_size=len(norm), heads=heads, key_heads=shared, eps=eps)
+        block = LlamaDecoderLayer(config, 0)
+        block.input_layernorm.weight.data = norm
+        block.self_attn.q_proj.weight.data, block.self_attn.k_proj.weight.data = wq, wk
+        self.layers, self.language = {layer: block}, SimpleNamespace(config=config)
+
+    @torch.no_grad()
+    def attention(self, hidden: Tensor, rotary: tuple[Tensor, Tensor]) -> RowAttention:
+        """Queries and keys, which the product makes from the states (s, d) that enter the layer."""
+        turned = rotary[0][None], rotary[1][None]
+        row = Probes(self, {self._index: hidden[None]}, turned).of(0, torch.arange(len(hidden)))
+        row.queries(self._index)  # made here, without gradients, and kept
+        row.queries(self._index, rotary=False)
+        return row
 
 
-def rms_norm(hidden: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """(s, d) the states as a layer reads them."""
-    return hidden * torch.rsqrt(hidden.square().mean(-1, keepdim=True) + eps) * weight
+def llama_config(
+    width: int, base: float, *, hidden_size: int = 8, heads: int = 1, key_heads: int = 1, eps: float = 1e-5
+) -> LlamaConfig:
+    """The configuration of a decoder of one layer."""
+    return LlamaConfig(
+        hidden_size=hidden_size,
+        intermediate_size=1,
+        num_hidden_layers=1,
+        num_attention_heads=heads,
+        num_key_value_heads=key_heads,
+        head_dim=width,
+        rms_norm_eps=eps,
+        rope_parameters={"rope_type": "default", "rope_theta": base},
+    )
 
 
 def rotary_of(positions: Tensor, width: int, base: float = 10000.0) -> tuple[Tensor, Tensor]:
-    """cos and sin (s, width) of positions (s,), the two halves alike."""
-    rates = 1.0 / base ** (torch.arange(0, width, 2).float() / width)
-    angles = (positions.float()[:, None] * rates).repeat(1, 2)
-    return angles.cos(), angles.sin()
-
-
-def rotated(states: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-    """(heads, s, w) with rotary embedding: each half turned against the other."""
-    first, second = states.chunk(2, -1)
-    return states * rotary[0] + torch.cat([-second, first], -1) * rotary[1]
+    """cos and sin (s, width) of positions (s,), as the library makes them."""
+    cos, sin = LlamaRotaryEmbedding(llama_config(width, base))(torch.empty(0), positions[None])
+    return cos[0], sin[0]
 
 
 def view(s: int, start: int, v: int, **fields: Any) -> DecoderView:
@@ -103,14 +125,15 @@ def view(s: int, start: int, v: int, **fields: Any) -> DecoderView:
     return DecoderView(**{**defaults, **fields})
 
 
-def columns(seen: DecoderView, selection: Selection) -> list[int]:
-    """The columns of the prompt that go on after a selection that merges nothing, ascending."""
-    going = torch.ones(len(seen.hidden), dtype=torch.bool)
-    going[seen.visual] = False
-    going[seen.visual[selection.kept]] = True
-    return list(going.nonzero().squeeze(1).tolist())
+def going_on(
+    seen: DecoderView, selection: Selection, policy: str = "kept", positions: Tensor | None = None
+) -> tuple[list[int], list[int]]:
+    """The columns of the prompt that go on after a selection, as `PruneInDecoder` cuts it, and their positions.
 
-
-def placed(positions: str, before: Sequence[int], kept: Sequence[int]) -> list[int]:
-    """The positions of the kept columns under the policy `kept` or `reindexed`, from those of all columns."""
-    return [before[column] for column in kept] if positions == "kept" else list(range(len(kept)))
+    `positions` (s,) are those before; by default the columns themselves.
+    """
+    s = len(seen.hidden)
+    before = torch.arange(s) if positions is None else positions
+    prompt = Columns.of(seen.visual[None], torch.ones(1, s, dtype=torch.bool), before.long()[None])
+    left, index = prompt.keep(selection.rows[None], policy)
+    return index[0].tolist(), left.positions[0].tolist()

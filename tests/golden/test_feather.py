@@ -11,7 +11,7 @@ from lofi.methods.registry import METHODS, check_params
 from lofi.methods.schedule import Staged
 from lofi.methods.select import select_stage
 
-from .decoding import attention_of_states, attention_of_weights, rms_norm, rotary_of, view
+from .decoding import StoredLayer, attention_of_weights, rotary_of, view
 from .vectors import Vectors, check_every_array
 
 GOLDEN = Vectors("llm", "feather")
@@ -43,9 +43,9 @@ def test_layers_and_stride_are_the_authors() -> None:
 
 def test_scores_equal_the_authors() -> None:
     hidden, wq, wk, norm = (GOLDEN.tensor(f"w_{name}") for name in ("hidden_in", "wq", "wk", "norm_weight"))
-    normed = rms_norm(hidden, norm, float(GOLDEN["rms_eps"]))
-    rotary = rotary_of(torch.arange(len(hidden)), int(GOLDEN["head_dim"]))
-    attention = attention_of_states(FIRST - 1, normed, wq, wk, rotary)
+    width, eps = int(GOLDEN["head_dim"]), float(GOLDEN["rms_eps"])
+    layer = StoredLayer(FIRST - 1, wq, wk, norm, width=width, eps=eps)
+    attention = layer.attention(hidden, rotary_of(torch.arange(len(hidden)), width))
     assert attention.queries(FIRST - 1).shape[0] == int(GOLDEN["n_heads"])
     seen = view(len(hidden), START, N, layer=FIRST, hidden=hidden, attention=attention)
     assert len(seen.text) == TEXT

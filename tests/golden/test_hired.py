@@ -25,6 +25,7 @@ def tiled(name: str) -> VisualContext:
     features = GOLDEN.tensor(f"in_{name}_features")
     rows, columns = GOLDEN[f"out_{name}_grid_shape"].tolist()
     count, m, _ = features.shape
+    assert rows * columns == count - 1
     attention = StoredAttention(
         tiles=tuple(StoredAttention(cls_rows={0: a, -2: b}) for a, b in zip(first, last, strict=True))
     )
@@ -78,6 +79,8 @@ def test_attention_made_from_queries_and_keys_is_the_authors() -> None:
     attention = TappedAttention({0: queries}, {0: keys}, len(expected), 1, 1).of(0)
     torch.testing.assert_close(attention.cls(0), expected[:, 0, 1:].mean(0), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(attention.received(0), expected[:, :, 1:].mean((0, 1)), rtol=1e-5, atol=1e-6)
+    every_column = TappedAttention({0: queries}, {0: keys}, len(expected), 0, 1).of(0)
+    torch.testing.assert_close(every_column.received(0), expected.mean((0, 1)), rtol=1e-5, atol=1e-6)
 
 
 def test_every_array_is_read_or_listed() -> None:

@@ -11,7 +11,7 @@ from lofi.methods.registry import get_reducer
 from lofi.methods.schedule import Staged
 from lofi.methods.select import select_stage
 
-from .decoding import attention_of_weights, view
+from .decoding import attention_of_weights, going_on, view
 from .vectors import Vectors, check_every_array
 
 GOLDEN = Vectors("llm", "sparsevlm_v1")
@@ -69,15 +69,9 @@ def test_a_stage_equals_the_authors(stage: int, monkeypatch: pytest.MonkeyPatch)
     assert selection.embeds is not None
     after = torch.cat([seen.hidden[: seen.visual[0]], selection.embeds, seen.hidden[seen.text]])
     torch.testing.assert_close(after, GOLDEN.tensor(f"s{stage}_hidden_out"), atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_positions_are_counted_anew(stage: int) -> None:
-    assert get_reducer("sparsevlm").positions == "reindexed"
-    seen = stage_view(stage)
-    left = len(seen.hidden) - len(seen.visual) + int(GOLDEN[f"s{stage}_n_visual_out"])
-    assert GOLDEN[f"s{stage}_position_ids_in"].tolist() == list(range(len(seen.hidden)))
-    assert GOLDEN[f"s{stage}_position_ids_out"].tolist() == list(range(left))
+    positions_in = GOLDEN.tensor(f"s{stage}_position_ids_in")
+    _, positions = going_on(seen, selection, get_reducer("sparsevlm").positions, positions_in)
+    assert positions == GOLDEN[f"s{stage}_position_ids_out"].tolist()
 
 
 def test_the_stages_are_the_authors_layers() -> None:

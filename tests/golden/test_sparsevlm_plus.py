@@ -9,7 +9,7 @@ from lofi.methods.registry import check_params, get_reducer
 from lofi.methods.schedule import Staged
 from lofi.methods.select import select_stage
 
-from .decoding import attention_of_weights, columns, rotary_of, view
+from .decoding import attention_of_weights, going_on, rotary_of, view
 from .vectors import Vectors, check_every_array
 
 GOLDEN = Vectors("llm", "sparsevlm_v2")
@@ -53,11 +53,10 @@ def test_a_stage_equals_the_authors(stage: int) -> None:
     assert k == int(GOLDEN[f"s{stage}_n_visual_out"])
     selection = select_stage("sparsevlm_plus", seen, k, seed=0, params=params)
     assert selection.kept.tolist() == GOLDEN[f"s{stage}_kept_visual_rel"].tolist()
-    going = columns(seen, selection)
+    positions_in = GOLDEN.tensor(f"s{stage}_position_ids_in")
+    going, positions = going_on(seen, selection, get_reducer("sparsevlm_plus").positions, positions_in)
     assert torch.equal(seen.hidden[going], GOLDEN.tensor(f"s{stage}_hidden_out"))
-    assert get_reducer("sparsevlm_plus").positions == "kept"
-    positions = GOLDEN[f"s{stage}_position_ids_in"]
-    assert positions[going].tolist() == GOLDEN[f"s{stage}_position_ids_out"].tolist()
+    assert positions == GOLDEN[f"s{stage}_position_ids_out"].tolist()
 
 
 def test_the_stages_are_the_authors_layers() -> None:

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import layer_norm
 
 from lofi.methods.context import Question, Selection
-from lofi.methods.select import VisualContext, select
-from lofi.methods.trim import outliers, question_scores, trim_auto, with_mean
+from lofi.methods.select import OWN, VisualContext, select
+from lofi.methods.trim import outliers, question_scores, with_mean
 
 from .vectors import Vectors, check_every_array
 
@@ -86,7 +86,7 @@ def test_the_automatic_count_equals_the_authors(stem: str) -> None:
         selection = with_mean(context, row, found // len(contexts))
         check(selection, context, mask, mean, length)
     if len(contexts) == 1:
-        [selection] = trim_auto(contexts[0], [0], seed=0)
+        [selection] = select("trim_auto", contexts[0], [OWN], seed=0, params={})
         check(selection, contexts[0], masks[0], means[0], length)
 
 

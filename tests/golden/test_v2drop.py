@@ -6,7 +6,7 @@ from lofi.methods.registry import METHODS
 from lofi.methods.schedule import Staged
 from lofi.methods.select import select_stage
 
-from .decoding import columns, placed, view
+from .decoding import going_on, view
 from .vectors import Vectors, check_every_array
 
 GOLDEN = Vectors("llm", "v2drop")
@@ -25,10 +25,12 @@ def test_every_stage_keeps_what_the_authors_keep(stage: int) -> None:
     before, after = GOLDEN.tensor(f"s{stage}_prev"), GOLDEN.tensor(f"s{stage}_cur")
     expected = GOLDEN[f"s{stage}_keep"].tolist()
     v, k = len(after) - start - t, len(expected) - start - t
+    assert stage or v == n
     seen = view(len(after), start, v, layer=LAYERS[stage], n=n, hidden=after, previous=before)
-    kept = columns(seen, select_stage("v2drop", seen, k, seed=0, params={}))
+    selection = select_stage("v2drop", seen, k, seed=0, params={})
+    positions_in = GOLDEN.tensor(f"s{stage}_position_ids_in")
+    kept, positions = going_on(seen, selection, METHODS["v2drop"].positions, positions_in)
     assert kept == expected
-    positions = placed(METHODS["v2drop"].positions, GOLDEN[f"s{stage}_position_ids_in"].tolist(), kept)
     assert positions == GOLDEN[f"s{stage}_position_ids_out"].tolist()
 
 

@@ -40,6 +40,7 @@ def test_rows_and_indices_equal_the_authors(case: str) -> None:
         attention = StoredAttention(cls_rows={-2: heads.mean(0)[1:]}, all_keys={-2: metric})
         context = VisualContext(hidden[1:], hidden[1:], (side, side), 1, attention, extra=hidden[:1])
         [selection] = select("visionzip", context, [k], seed=0, params={"cls": "auto"})
+        assert indices[0] == 0  # CLS
         order = indices[1:] - 1
         front = order.sort().values.long()
         targets = centres.long() - 1
@@ -93,11 +94,13 @@ def test_attention_made_again_from_queries_and_keys_equals_the_authors() -> None
     heads = maps.shape[1]
     attention = GoldenLayer(heads).self_attn
     with torch.no_grad():
-        tapped = TappedAttention({0: attention.q_proj(hidden)}, {0: attention.k_proj(hidden)}, heads, 1, depth=1)
+        queries, keys = {0: attention.q_proj(hidden)}, {0: attention.k_proj(hidden)}
+    tapped, with_cls = (TappedAttention(queries, keys, heads, n_extra, depth=1) for n_extra in (1, 0))
     for image, expected in enumerate(maps):
         found = tapped.of(image)
         torch.testing.assert_close(found.cls(-1), expected[:, 0, 1:].mean(0), **CLOSE)
         torch.testing.assert_close(found.received(-1), expected[:, :, 1:].mean((0, 1)), **CLOSE)
+        torch.testing.assert_close(with_cls.of(image).received(-1), expected.mean((0, 1)), **CLOSE)
 
 
 SIDE = 24  # of every tile in the authors' code

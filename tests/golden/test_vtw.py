@@ -9,7 +9,7 @@ from lofi.methods.registry import METHODS
 from lofi.methods.select import select_stage
 from lofi.methods.vtw import choose_depth, divergences
 
-from .decoding import columns, placed, view
+from .decoding import going_on, view
 from .vectors import Vectors, check_every_array
 
 GOLDEN = Vectors("llm", "vtw")
@@ -31,9 +31,9 @@ def test_the_depth_equals_the_authors(case: str) -> None:
 
 def test_withdrawal_leaves_the_authors_columns_and_positions() -> None:
     seen = view(START + N + TEXT, START, N, layer=15)
-    kept = columns(seen, select_stage("vtw", seen, 0, seed=0, params={}))
+    selection = select_stage("vtw", seen, 0, seed=0, params={})
+    kept, positions = going_on(seen, selection, METHODS["vtw"].positions)
     assert kept == GOLDEN["withdraw_keep"].tolist()
-    positions = placed(METHODS["vtw"].positions, range(START + N + TEXT), kept)
     assert positions == GOLDEN["withdraw_position_ids_keep_mode"].tolist()
 
 

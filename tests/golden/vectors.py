@@ -1,7 +1,7 @@
 """Golden vectors, and a record of which of them a test file has read.
 
 A test file ends with `test_every_array_is_read_or_listed`, so an array can be left out only with a reason. All tests
-of one file run in one process, in the order of the file (see `conftest.py`).
+of one file have to run in one process, in the order of the file: with xdist, under `--dist loadfile`.
 """
 
 import os

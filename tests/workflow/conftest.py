@@ -7,10 +7,14 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 REPOSITORY = Path(__file__).parents[2]
+PACKS = pytest.mark.parametrize("pack", [["method", "keep", "seed"], []], ids=["packed", "one by one"])
+HOW_IT_RAN = {"run_id", "t_vision_ms", "t_select_ms", "t_prefill_ms", "t_decode_ms"}
+TALLY = re.compile(r"computed (\d+) cells, (\d+) from cache")
 STUB = Path(__file__).parent / "stub_lofi.py"
 
 
@@ -97,3 +101,32 @@ def stubbed(tmp_path: Path) -> Workflow:
         "keeps": [0.5, 0.25],
     }
     return Workflow(tmp_path, sweep, stub=True)
+
+
+@pytest.fixture
+def real(tmp_path: Path, tiny_model: Path) -> Workflow:
+    """The smoke sweep on an untrained model, without the job that measures self-agreement."""
+    sweep = yaml.safe_load((REPOSITORY / "workflow/sweeps/smoke.yaml").read_text())
+    sweep["stability_images"] = 0
+    sweep["models"]["digits-llava"] = {"source": str(tiny_model), "batch_images": 8}
+    return Workflow(tmp_path, sweep)
+
+
+def computed(real: Workflow) -> tuple[int, int]:
+    """Cells that evaluate computed and took from the cache since the last look."""
+    computed = cached = 0
+    for log in real.folder.glob("logs/evaluate/**/*.log"):
+        (tally,) = TALLY.findall(log.read_text())
+        computed, cached = computed + int(tally[0]), cached + int(tally[1])
+        log.unlink()
+    return computed, cached
+
+
+def samples(folder: Path) -> dict[str, list]:
+    """The contents of every published cell, without what differs between two equal runs."""
+    files = sorted((folder / "results/samples").glob("**/*.parquet"))
+    tables = {str(path.relative_to(folder)): pq.read_table(path) for path in files}
+    return {
+        name: table.drop_columns(sorted(HOW_IT_RAN & set(table.column_names))).to_pylist()
+        for name, table in tables.items()
+    }

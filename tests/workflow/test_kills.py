@@ -1,0 +1,129 @@
+"""Killed runs of the whole workflow, with the real command line on a small untrained model."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.workflow.conftest import PACKS, Workflow, samples
+
+
+@pytest.fixture(scope="module")
+def halfway(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    """A sweep in two parts (65 images and more), with its reference done."""
+    sweep = {
+        "models": {"m": {"source": str(tiny_model), "batch_images": 16}},
+        "datasets": {"digits-pope": {"limit": 66}},
+        "methods": {"random": {}, "lofi": {}},
+        "keeps": [0.5, 0.25],
+    }
+    workflow = Workflow(tmp_path_factory.mktemp("halfway"), sweep)
+    workflow.run("--until", "reference")
+    return workflow
+
+
+@pytest.fixture(scope="module")
+def undisturbed(halfway: Workflow, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
+    """The samples of a run that nobody killed."""
+    workflow = copy_of(halfway, tmp_path_factory.mktemp("copies") / "undisturbed")
+    workflow.run("--until", "evaluate")
+    return samples(workflow.folder)
+
+
+def copy_of(workflow: Workflow, folder: Path) -> Workflow:
+    """The same results in another folder."""
+    shutil.copytree(workflow.folder, folder)
+    return Workflow(folder, dict(workflow.sweep))
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 300) -> None:
+    """Until the condition holds; a process that ends before that is a failed test."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "the run was over before it could be killed: make the sweep larger"
+        assert time.monotonic() < end, f"nothing to kill after {seconds} s"
+        time.sleep(0.01)
+
+
+def parts(folder: Path) -> list[Path]:
+    """Finished parts of unfinished cells."""
+    return sorted((folder / "results/cache").glob("*/samples-*.parquet"))
+
+
+def workers(group: int) -> list[int]:
+    """Processes of the group that are `lofi evaluate`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and os.getpgid(int(entry.name)) == group:
+                words = (entry / "cmdline").read_bytes().decode().split("\0")
+                if any(word.endswith("/lofi") for word in words[:2]):
+                    found.append(int(entry.name))
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+def mark(path: Path) -> int:
+    """Write a run_id of our own into a part, so that its rows can be told later; the number of rows."""
+    table = pq.read_table(path)
+    ids = pa.array(["before the kill"] * len(table)).cast(table.schema.field("run_id").type)
+    table = table.set_column(table.schema.get_field_index("run_id"), table.schema.field("run_id"), ids)
+    pq.write_table(table, path)
+    return len(table)
+
+
+def marked(folder: Path) -> int:
+    """Rows of all published cells that come from a marked part."""
+    files = (folder / "results/samples").glob("**/*.parquet")
+    return sum(pq.read_table(path)["run_id"].to_pylist().count("before the kill") for path in files)
+
+
+@PACKS
+@pytest.mark.parametrize("victim", ["worker", "everything"])
+def test_a_killed_run_resumes_to_the_same_samples(halfway, undisturbed, tmp_path, pack, victim):
+    real = copy_of(halfway, tmp_path / "copy")
+    real.sweep["pack"] = pack
+    with open(real.folder / "killed.txt", "w") as output:
+        process = subprocess.Popen(
+            real.command("--cores", "2", "--until", "evaluate"),
+            cwd=REPOSITORY,
+            env=real.environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        wait_for(lambda: bool(parts(real.folder)), process)
+        if victim == "worker":
+            for worker in workers(process.pid):
+                os.kill(worker, signal.SIGKILL)
+            assert process.wait(60) != 0
+            assert "logs/evaluate" in (real.folder / "killed.txt").read_text(), "a failing rule names its log"
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    published = len(samples(real.folder)) - 2
+    assert published < 4, "the run was over before it was killed: make the sweep larger"
+    n_marked = sum(map(mark, parts(real.folder)))
+
+    if victim == "everything":
+        assert "--unlock" in real.run("--until", "evaluate", ok=False), "the lock of the killed run"
+        real.snakemake("--unlock")
+    for log in real.folder.glob("logs/evaluate/**/*.log"):
+        log.unlink()
+    real.run("--until", "evaluate")
+    assert sum(computed(real)) == (4 if pack else 4 - published)
+    assert samples(real.folder) == undisturbed
+    assert marked(real.folder) == n_marked > 0, "finished parts were used, not computed again"
+    assert not parts(real.folder)
+    assert not list(real.folder.glob("results/samples/**/.*")), "no temporary file is left among the samples"
