@@ -133,15 +133,16 @@ def _rows(
     full: FullRun,
     measured: Mapping[str, Any],
 ) -> pa.Table:
-    """The store's rows of one cell on one batch; samples with a failed selection or NaN logits become errors.
+    """The store's rows of one cell on one batch; samples with a failed selection or NaN logits, here
+    or in the full model, become errors.
 
     logits: (m, v) at the first answer position.
     """
     adapter, constants = session.adapter, session.constants
     # the same product of the same shape, so that equal states give equal logits to the last bit
     target = torch.stack([full.hidden[doc.sample_id].to(adapter.device, adapter.dtype) for doc in batch.docs])
-    finite = torch.isfinite(logits).all(-1).cpu().numpy()
-    read = read_logits(logits.nan_to_num(), adapter.logits(target), batch.options)
+    full_logits = adapter.logits(target)
+    read = read_logits(logits.nan_to_num(), full_logits.nan_to_num(), batch.options)
     choices = read.pop("choices")
     answers = [generated[i][j] for i, j in zip(batch.image, batch.question, strict=True)]
     tokenizer = adapter.processor.tokenizer
@@ -158,12 +159,15 @@ def _rows(
         "status": ["ok"] * m,
     }
     rows = table(columns, m)
-    errors = {
-        s: kept.errors.get(int(batch.image[s]), "the logits are not finite")
-        for s in range(m)
-        if not finite[s] or int(batch.image[s]) in kept.errors
-    }
+    errors = {int(s): "the full model's logits are not finite" for s in _not_finite(full_logits)}
+    errors |= {int(s): "the logits are not finite" for s in _not_finite(logits)}
+    errors |= {s: kept.errors[row] for s, row in enumerate(batch.image.tolist()) if row in kept.errors}
     return _replace_failed(rows, constants, plan.cell, plan.params_hash, batch.docs, errors)
+
+
+def _not_finite(logits: Tensor) -> np.ndarray:
+    """The samples whose logits (m, v) hold NaN or infinity."""
+    return np.flatnonzero(~torch.isfinite(logits).all(-1).cpu().numpy())
 
 
 def _replace_failed(

@@ -214,6 +214,13 @@ def encoder_layer(layer: int, depth: int) -> int:
     return layer if layer < 0 else min(depth - 1, round(layer * depth / PAPER_ENCODER_DEPTH))
 
 
+def finite(attention: Tensor, layer: int) -> Tensor:
+    """The same attention in float32; NaN or infinity is an error that names the encoder layer."""
+    if not bool(torch.isfinite(attention).all()):
+        raise ValueError(f"the attention of encoder layer {layer} holds NaN or infinity")
+    return attention.float()
+
+
 def saliency(context: VisualContext, layer: int | None = None) -> Tensor:
     """(n,) float32 CLS attention of a layer, or received attention where the encoder has no CLS token.
 
@@ -223,7 +230,4 @@ def saliency(context: VisualContext, layer: int | None = None) -> Tensor:
     if attention is None:
         raise ValueError("this model's encoder gives no attention")
     at = context.feature_layer if layer is None else layer
-    scores = (attention.cls(at) if attention.n_extra else attention.received(at)).float()
-    if not bool(torch.isfinite(scores).all()):
-        raise ValueError(f"the attention of encoder layer {at} holds NaN or infinity")
-    return scores
+    return finite(attention.cls(at) if attention.n_extra else attention.received(at), at)

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lofi.methods.context import Selection, VisualContext, best_first, encoder_layer
+from lofi.methods.context import Selection, VisualContext, best_first, encoder_layer, finite
 
 OBJECT_LAYER = 8  # of the 24 of CLIP-L, from 0
 CROSS = 5  # tokens of an anchor with its neighbours
@@ -47,8 +47,8 @@ def hiprune(context: VisualContext, ks: Sequence[int], /, *, seed: int, alpha: f
     attention = context.attention
     if attention is None:
         raise ValueError("this model's encoder gives no attention")
-    middle = best_first(attention.received(encoder_layer(OBJECT_LAYER, attention.depth)).float())
-    end = best_first(attention.received(context.feature_layer).float())
+    layers = encoder_layer(OBJECT_LAYER, attention.depth), context.feature_layer
+    middle, end = (best_first(finite(attention.received(layer), layer)) for layer in layers)
     selections = []
     for k in ks:
         crosses = with_neighbours(middle[: anchor_count(k, alpha)], context.grid[1], len(context))

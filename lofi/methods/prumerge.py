@@ -18,7 +18,7 @@ A neighbour may itself be selected, and one token may feed many others. The trac
 tokens without the extra token (`count`) and the share of the ranked ones in all tokens (`ratio`). The extra token
 has no place of its own and stands at n - 1.
 
-Deviations: the paper averages over clusters; the authors' code, which lofi follows, adds the 32 neighbours with
+Deviations: the paper speaks of clusters; the authors' code, which lofi follows, adds the 32 neighbours with
 weights that do not sum to 1, and appends the extra token. In the code a fixed count means k selected tokens and
 k + 1 rows; lofi counts what the language model reads, so `prumerge_fixed` selects k - 1, and k = 1 is the extra
 token alone. The adaptive count is taken as counted, where the code multiplies its share by n again and rounds down,
@@ -37,7 +37,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lofi.methods.context import EncoderAttention, Selection, VisualContext, best_first, complement
+from lofi.methods.context import EncoderAttention, Selection, VisualContext, best_first, complement, finite
 from lofi.methods.similarity import cosines
 
 LAYER = -1  # whose queries and keys are read: the layer whose input are the features of LLaVA
@@ -50,8 +50,7 @@ def single_head(attention: EncoderAttention) -> Tensor:
     queries, keys = attention.queries(LAYER).float(), attention.keys(LAYER).float()
     asking = queries[:1] if attention.n_extra else queries
     logits = asking @ keys.T / keys.shape[1] ** 0.5
-    received: Tensor = logits.softmax(1).mean(0)
-    return received[attention.n_extra :]
+    return finite(logits.softmax(1).mean(0)[attention.n_extra :], LAYER)
 
 
 def absorb(hidden: Tensor, keys: Tensor, attention: Tensor) -> Tensor:

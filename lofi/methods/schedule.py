@@ -2,7 +2,8 @@
 
 Two budgets exist. `tokens` is the count after the last prune. `layer_mean` is the mean, over the decoder's layers,
 of the visual tokens that enter each: what a method inside the LLM costs, whatever its stages are. Counts are whole,
-so a mean is met to within what one token more or less at a stage changes.
+so a mean is met to within what one token more or less at a stage changes; a method that drops all at one layer
+meets it to within half a layer.
 """
 
 from collections.abc import Callable, Sequence

@@ -70,6 +70,7 @@ def test_a_stage_equals_the_authors(stage: int, monkeypatch: pytest.MonkeyPatch)
     after = torch.cat([seen.hidden[: seen.visual[0]], selection.embeds, seen.hidden[seen.text]])
     torch.testing.assert_close(after, GOLDEN.tensor(f"s{stage}_hidden_out"), atol=1e-5, rtol=0)
     positions_in = GOLDEN.tensor(f"s{stage}_position_ids_in")
+    assert torch.equal(positions_in.long(), torch.arange(len(seen.hidden)))
     _, positions = going_on(seen, selection, get_reducer("sparsevlm").positions, positions_in)
     assert positions == GOLDEN[f"s{stage}_position_ids_out"].tolist()
 

@@ -23,7 +23,7 @@ from lofi.models.load import load_model
 
 from .engine_setup import make_job, make_sweep
 
-NAME, IMAGES, N, DEPTH = "digits-pope", 5, 144, 5
+NAME, IMAGES, N, DEPTH = "digits-pope", 3, 144, 5
 KEEPS = [9, 20]  # below the width of 32: the span of more tokens leaves no error outside
 FITTED = {
     "lofi_adaptive": {"keeps": [0.25]},

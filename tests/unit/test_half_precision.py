@@ -25,7 +25,7 @@ EVERY: dict[str, Any] = {**METHODS, **{name: {} for name, reducer in REDUCERS.it
 EPSILON = {"bfloat16": 2.0**-8, "float16": 2.0**-11}  # half the distance of neighbours at 1
 
 
-@pytest.fixture(scope="module", params=EPSILON)
+@pytest.fixture(scope="module", params=["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
 def job(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, digits: Path
 ) -> Job:
@@ -35,7 +35,7 @@ def job(
         tiny_model,
         digits,
         models={"tiny": {"source": str(tiny_model), "batch_images": 2, "text_tower": tower, "dtype": request.param}},
-        datasets={NAME: {"source": str(digits / NAME), "limit": 3}},
+        datasets={NAME: {"source": str(digits / NAME), "limit": 2}},
         methods=EVERY,
         keeps=[0.25],
     )
@@ -72,7 +72,7 @@ def test_every_row_is_good_and_its_counts_are_as_asked(job: Job) -> None:
         elif budget == "tokens":
             assert set(kept) == {asked}
         else:
-            assert {row["mean_visual_tokens"] for row in rows} == {pytest.approx(asked, abs=1)}
+            assert all(row["mean_visual_tokens"] == pytest.approx(asked, abs=1) for row in rows)
         for row in rows:
             assert all(np.isfinite(row[name]) for name in ("margin", "logsumexp", "kl_full_to_this", "js", "tv"))
             assert row["kept_indices"] is None or len(set(row["kept_indices"])) == row["n_visual_kept"]
@@ -90,9 +90,10 @@ def test_where_the_same_tokens_are_kept_the_plain_path_gives_the_same_logits(job
     for cell in (Cell("tiny", NAME, FULL, KEEP_ALL), *job.cells()):
         (row,) = [row for row in rows_of(job, cell) if row["sample_id"] == doc.sample_id]
         plain = run_plain(session, open_image(photo.content), photo.key, doc.prompt, cell, job.method(cell), 0)
-        assert get_reducer(job.method(cell).reducer).count != "asked" or row["n_visual_kept"] == len(plain.kept)
-        same = row["kept_indices"] is not None and row["kept_indices"] == plain.kept.sort().values.tolist()
-        agreed.append((cell.method, row["kept_indices"] is None or same))
+        merged = row["kept_indices"] is None
+        same = row["n_visual_kept"] == len(plain.kept) if merged else row["kept_indices"] == sorted(plain.kept.tolist())
+        assert same or not merged
+        agreed.append((cell.method, same))
         if same:
             logp = plain.logits.double().log_softmax(-1)
             away = max(

@@ -22,7 +22,7 @@ from lofi.models.adapter import Adapter, Encoded
 from .engine_setup import METHODS, make_job, make_sweep
 from .test_clip_text import save_clip
 
-NAME, IMAGES, N, TOKEN = "digits-pope", 3, 144, 70
+NAME, IMAGES, N, TOKEN = "digits-pope", 2, 144, 70
 OWN = {"run_id", "t_vision_ms", "t_select_ms", "t_prefill_ms", "t_decode_ms"}  # of a run, not of what it computes
 LOGITS = "the logits are not finite"
 BLIND = ("random", "grid_1d", "grid_2d", "vtw", "vtw_search", FULL)  # they choose without a look at values
@@ -31,6 +31,21 @@ INSIDE = {name: entry for name, entry in EVERY.items() if REDUCERS[entry.get("re
 BROKEN_LAYER = 2  # of the decoder, which has five
 
 Rows = dict[str, dict[str, Any]]  # by sample
+
+
+def differing(row: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """The columns in which two rows differ by more than the rounding of batches that are padded to another length."""
+    return [name for name in row if name not in OWN and not alike(row[name], other[name])]
+
+
+def alike(one: Any, other: Any) -> bool:
+    if isinstance(one, float) and isinstance(other, float):
+        return one == pytest.approx(other, rel=1e-3, abs=1e-5)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(alike, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(alike(one[name], other[name]) for name in one)
+    return bool(one == other)
 
 
 @dataclass
@@ -57,8 +72,7 @@ class Runs:
             assert rows.keys() == self.clean[cell].keys()
             for key, row in rows.items():
                 if row["image_hash"] != self.image_hash:
-                    before = self.clean[cell][key]
-                    assert [name for name in row if name not in OWN and row[name] != before[name]] == []
+                    assert differing(row, self.clean[cell][key]) == []
         return {
             cell: [row for row in rows.values() if row["image_hash"] == self.image_hash] for cell, rows in found.items()
         }
@@ -151,26 +165,17 @@ def one_token(runs: Runs, request: pytest.FixtureRequest) -> dict[Cell, list[dic
         return runs.failed(runs.run(f"token-{request.param}"))
 
 
-def test_a_token_without_numbers_is_never_ranked(runs: Runs, one_token: dict[Cell, list[dict[str, Any]]]) -> None:
-    """Where no score is touched and the token is left out, the choice is the one without NaN; all else is an error."""
-    untouched = set()
+def test_a_token_without_numbers_is_never_ranked(one_token: dict[Cell, list[dict[str, Any]]]) -> None:
+    """Every row is an error: the full model, which each is compared with, reads the token whatever a method does."""
+    spared = set()
     for cell, rows in one_token.items():
         for row in rows:
-            if row["status"] == "ok":
-                assert row["kept_indices"] == runs.clean[cell][row["sample_id"]]["kept_indices"]
-                assert TOKEN not in row["kept_indices"]
-                untouched.add(reducer_of(cell))
+            assert row["status"] == "error"
+            if row["error"] == f"the full model's {LOGITS.removeprefix('the ')}":
+                spared.add(reducer_of(cell))
             else:
-                assert row["status"] == "error"
                 assert row["error"] == LOGITS or row["error"].startswith(f"{cell.method} could not select tokens")
-    assert untouched <= {"random", "grid_1d", "grid_2d", "fastervlm", "hired", "hiprune"}
-
-
-@pytest.mark.xfail(strict=True, reason="a row is compared with logits of the full model that are not finite")
-def test_a_good_row_holds_no_nan(one_token: dict[Cell, list[dict[str, Any]]]) -> None:
-    for rows in one_token.values():
-        for row in rows:
-            assert not [name for name, value in row.items() if isinstance(value, float) and value != value]
+    assert spared <= {"random", "grid_1d", "grid_2d", "fastervlm", "hired", "hiprune"}
 
 
 @pytest.fixture(scope="module")
@@ -197,16 +202,10 @@ def test_encoder_attention_of_nan_fails_in_the_methods_that_read_it(
             if reads:
                 assert row["error"].startswith(f"{cell.method} could not select tokens: ")
             else:
-                before = runs.clean[cell][row["sample_id"]]
-                assert [name for name in row if name not in OWN and row[name] != before[name]] == []
+                assert differing(row, runs.clean[cell][row["sample_id"]]) == []
 
 
-UNNAMED = ("hiprune", "prumerge", "prumerge_fixed", "prumerge_plus")
-READERS = [
-    pytest.param(name, marks=pytest.mark.xfail(strict=True, reason="names no layer") if name in UNNAMED else ())
-    for name, reducer in REDUCERS.items()
-    if "attention" in reducer.needs
-]
+READERS = [name for name, reducer in REDUCERS.items() if "attention" in reducer.needs]
 
 
 @pytest.mark.parametrize("name", READERS)

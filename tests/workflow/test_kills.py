@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.workflow.conftest import PACKS, Workflow, samples
+from tests.workflow.conftest import PACKS, Workflow, computed, samples
 
 
 @pytest.fixture(scope="module")
