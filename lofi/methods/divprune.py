@@ -1,18 +1,20 @@
 """DivPrune (arXiv 2503.02175): the k tokens that lie farthest apart, chosen greedily (max-min diversity).
 
 On d = 1 - cosine of the projected tokens: first the token whose nearest neighbour is farthest, then again and
-again the token whose distance to the chosen ones is largest. Chosen tokens are masked: the published rule
-relies on their distance to themselves being the smallest, which rounding breaks among duplicates, and then a
-token comes twice.
+again the token whose distance to the chosen ones is largest.
+
+Deviations: chosen tokens are masked. The authors' code relies on their distance to themselves being the smallest,
+which rounding breaks among duplicates, and then a token comes twice. Of an any-resolution image the authors choose
+among newline tokens too; lofi chooses among the tokens of the image alone.
 """
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from lofi.methods.context import Selection, VisualContext, prefixes
+from lofi.methods.similarity import cosines
 
 
 def max_min_order(tokens: Tensor, count: int) -> Tensor:
@@ -20,10 +22,7 @@ def max_min_order(tokens: Tensor, count: int) -> Tensor:
 
     One n x n product, then O(n) for each choice. A token of length zero is at distance 1 from every other.
     """
-    unit = normalize(tokens.float(), dim=1)
-    distance = 1.0 - unit @ unit.T
-    if not bool(torch.isfinite(distance).all()):
-        raise ValueError("tokens hold NaN or infinity: they have no distances")
+    distance = 1.0 - cosines(tokens)
     order = torch.empty(count, dtype=torch.long, device=tokens.device)
     score = distance.fill_diagonal_(torch.inf).amin(0)  # to the nearest other token
     nearest = torch.full_like(score, torch.inf)  # to the nearest chosen token; -inf once chosen itself

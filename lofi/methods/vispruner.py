@@ -21,19 +21,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from lofi.methods.context import Selection, VisualContext, best_first, saliency
+from lofi.methods.similarity import cosines
 
 DROP = 8  # tokens that a round drops at most
-
-
-def exact_cosines(tokens: Tensor) -> Tensor:
-    """(n, n) float64 cosines of the tokens (n, d) with each other; 0 with rows of zeros."""
-    unit = normalize(tokens.double(), dim=1)
-    if not bool(torch.isfinite(unit).all()):
-        raise ValueError("tokens hold NaN or infinity: they have no directions")
-    return unit @ unit.T
 
 
 def diverse(ranking: Tensor, nearness: Tensor, count: int) -> tuple[Tensor, int]:
@@ -56,7 +48,7 @@ def diverse(ranking: Tensor, nearness: Tensor, count: int) -> tuple[Tensor, int]
 def vispruner(context: VisualContext, ks: Sequence[int], /, *, seed: int, important: float = 0.5) -> list[Selection]:
     """int(k * important) tokens by attention, the rest by diversity; ranking and cosines serve all of `ks`."""
     ranking = best_first(saliency(context))
-    nearness = exact_cosines(context.hidden)
+    nearness = cosines(context.hidden, dtype=torch.float64)
     selections = []
     for k in ks:
         attended = int(k * important)

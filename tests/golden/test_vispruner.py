@@ -4,10 +4,12 @@ import re
 from math import isqrt
 
 import pytest
+import torch
 
 from lofi.methods.context import best_first
 from lofi.methods.select import VisualContext, select
-from lofi.methods.vispruner import diverse, exact_cosines
+from lofi.methods.similarity import cosines
+from lofi.methods.vispruner import diverse
 
 from .vectors import StoredAttention, Vectors, check_every_array
 
@@ -33,7 +35,7 @@ def test_indices_equal_the_authors(case: str) -> None:
         assert ranking[: len(attended)].tolist() == attended
         if stem + "diverse_list_order" in GOLDEN.names:  # not stored where all tokens are chosen by attention
             others = GOLDEN[stem + "diverse_list_order"][row].tolist()
-            found, rounds = diverse(ranking[len(attended) :], exact_cosines(features), len(others))
+            found, rounds = diverse(ranking[len(attended) :], cosines(features, dtype=torch.float64), len(others))
             assert found.tolist() == others
             assert selection.trace["rounds"] == rounds
         else:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import rms_norm
 
 from lofi.methods.context import Question, Selection, Tiles, VisualContext
 from lofi.methods.decoder import DecoderView
@@ -18,11 +19,12 @@ from lofi.methods.rectangle import reachable
 from lofi.methods.registry import METHODS, check_params
 from lofi.methods.select import OWN, select, select_stage
 
-from ..golden.decoding import attention_of_states, rms_norm, rotary_of
+from ..golden.decoding import StoredDecoderAttention, StoredLayer, rotary_of
 
 ENCODER_WIDTH, WIDTH, SHARED_WIDTH = 16, 32, 10  # of the encoder, the LLM, and the space of patches and text
 ENCODER_HEADS, HEADS, DEPTH = 4, 4, 12
 FEATURE_LAYER = -2
+EPSILON = 1e-6  # of the decoder's norms
 BEFORE, AFTER, LAYER = 3, 5, 3  # tokens of a prompt before and after the image; the decoder layer it is about to enter
 
 Scene = VisualContext | DecoderView
@@ -189,6 +191,20 @@ def tiled(layout: tuple[int, int], grid: tuple[int, int] = (4, 4), *, cls: bool 
     )
 
 
+def attention_of(hidden: Tensor, rotary: tuple[Tensor, Tensor]) -> StoredDecoderAttention:
+    """Queries and keys of the layer ahead and of the one before it, for the states (s, d)."""
+    stored = StoredDecoderAttention()
+    for layer in (LAYER - 1, LAYER):
+        wq = noise(WIDTH, WIDTH, seed=900 + layer) / WIDTH**0.5
+        wk = noise(WIDTH // 2, WIDTH, seed=950 + layer) / WIDTH**0.5  # two heads of queries share one of keys
+        block = StoredLayer(layer, wq, wk, torch.ones(WIDTH), width=WIDTH // HEADS, eps=EPSILON)
+        row = block.attention(hidden, rotary)
+        stored.rotated[layer] = row.queries(layer), row.keys(layer)
+        stored.plain[layer] = row.queries(layer, rotary=False), row.keys(layer, rotary=False)
+        stored.scales[layer] = row.scale(layer)
+    return stored
+
+
 def prompt(
     grid: tuple[int, int] = (6, 6),
     *,
@@ -206,20 +222,8 @@ def prompt(
     tokens = change(tokens if order is None else tokens[order]).to(dtype)
     text = noise(AFTER, WIDTH, seed=seed + 2000).to(dtype)
     hidden = torch.cat([noise(BEFORE, WIDTH, seed=seed + 3000).to(dtype), tokens[places], text])
-    normed = rms_norm(hidden.float(), torch.ones(WIDTH), 1e-6).to(dtype)
+    normed = rms_norm(hidden.float(), (WIDTH,), eps=EPSILON).to(dtype)
     rotary = rotary_of(torch.arange(len(hidden)), WIDTH // HEADS)
-    stages = [
-        attention_of_states(
-            layer,
-            normed.float(),
-            noise(WIDTH, WIDTH, seed=900 + layer) / WIDTH**0.5,
-            noise(WIDTH // 2, WIDTH, seed=950 + layer) / WIDTH**0.5,  # two heads of queries share one of keys
-            rotary,
-        )
-        for layer in (LAYER - 1, LAYER)
-    ]
-    for name in ("rotated", "plain", "scales"):
-        getattr(stages[0], name).update(getattr(stages[1], name))
     return DecoderView(
         layer=LAYER,
         depth=32,
@@ -233,7 +237,7 @@ def prompt(
         grid=grid,
         entry_visual=tokens,
         entry_text=text,
-        attention=stages[0],
+        attention=attention_of(hidden.float(), rotary),
         rotary=rotary,
         image_key=12345,
     )

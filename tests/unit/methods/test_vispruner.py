@@ -6,7 +6,8 @@ from torch import Tensor
 
 from lofi.methods.registry import check_params
 from lofi.methods.select import Selection, VisualContext, select
-from lofi.methods.vispruner import diverse, exact_cosines
+from lofi.methods.similarity import cosines
+from lofi.methods.vispruner import diverse
 from tests.golden.vectors import StoredAttention
 
 
@@ -28,7 +29,7 @@ def test_a_list_of_odd_length_gives_its_even_places_one_more() -> None:
 
 
 def test_a_round_drops_all_even_places_before_the_next_begins() -> None:
-    nearness = exact_cosines(torch.randn(12, 4, generator=torch.Generator().manual_seed(0)))
+    nearness = cosines(torch.randn(12, 4, generator=torch.Generator().manual_seed(0)), dtype=torch.float64)
     left, rounds = diverse(torch.arange(12), nearness, 3)
     assert rounds == 2  # 12 - 6 - 3: the first round drops six, for there are no more in A
     assert set(left.tolist()) <= {1, 3, 5, 7, 9, 11}
