@@ -3,7 +3,7 @@
 snakemake -c2                                          the embedded demo
 snakemake -c2 --configfile workflow/sweeps/smoke.yaml  another sweep
 snakemake --profile slurm                              on a cluster
-snakemake -c2 train_digits                             train the embedded model again
+snakemake -c2 train_digits                             train the embedded models again
 """
 
 from snakemake.utils import min_version

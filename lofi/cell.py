@@ -9,6 +9,8 @@ FULL = "full"
 FLOOR = "floor"
 KEEP_ALL = "1.0000"
 OWN_COUNT = "auto"  # the keep of a method that sets its own count for every image
+AS_LOADED = "none"  # weights of the decoder that are not quantised
+WEIGHTS = (AS_LOADED, "int8", "int4")
 # What may stand in a path: no separator, no wildcard character, no leading dot.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
@@ -67,8 +69,10 @@ def kept_count(keep: str, n: int) -> int:
     return int(keep)
 
 
-def keep_share(keep: str, n: int) -> float | None:
-    """The share of the `n` visual tokens that `keep` asks for; None for `auto`."""
+def keep_share(keep: str, n: int | None) -> float | None:
+    """The share of the `n` visual tokens that `keep` asks for; None for `auto`, and for a count of an unknown n."""
     if keep == OWN_COUNT:
         return None
-    return float(keep) if "." in keep else int(keep) / n
+    if "." in keep:
+        return float(keep)
+    return None if n is None else int(keep) / n

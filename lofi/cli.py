@@ -63,14 +63,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_stages(commands: _Commands) -> None:
     """The stages in the order in which data flows."""
-    plan = commands.add_on_sweep("plan", _plan, "write the resolved sweep as JSON, after checking all of it")
-    plan.add_argument("--json", help="the sweep itself as JSON text, instead of --config")
-    plan.add_argument("--output", type=Path, required=True)
-
     sentence = "download or generate one dataset, or download one model; the only step that needs the network"
-    what = commands.add_on_sweep("prepare", _prepare, sentence).add_mutually_exclusive_group(required=True)
+    prepare = commands.add_on_sweep("prepare", _prepare, sentence)
+    what = prepare.add_mutually_exclusive_group(required=True)
     what.add_argument("--dataset")
     what.add_argument("--model")
+    prepare.add_argument("--without-weights", action="store_true", help="of the model: what `lofi plan` reads, no more")
 
     reference = commands.add_on_sweep("reference", _reference, "run the full model and the noise floor on one dataset")
     evaluate = commands.add_on_sweep("evaluate", _evaluate, "run every other cell of one model and dataset")
@@ -97,6 +95,14 @@ def _add_stages(commands: _Commands) -> None:
 
 def _add_looks(commands: _Commands) -> None:
     """Commands beside the flow."""
+    sentence = "what a sweep will cost before it runs: cells, answers, jobs, hours and bytes"
+    plan = commands.add("plan", _plan, sentence)
+    plan.add_argument("sweep", nargs="?", type=Path, default=Path("config.yaml"), help="default: config.yaml")
+    plan.add_argument("--results", type=Path, default=Path("results"), help="whose timings count; default: results")
+    plan.add_argument(
+        "--tflops", type=float, help="what the device sustains, in place of stored timings (else 30 %% of an A100)"
+    )
+
     commands.add_on_sweep("check", _check, "check a config and say how many cells it asks for")
     commands.add_on_sweep("status", _status, "how far a sweep is, cell by cell")
 
@@ -106,8 +112,9 @@ def _add_looks(commands: _Commands) -> None:
     query.add_argument("--format", choices=("table", "csv", "json"), default="table")
     query.add_argument("--results", type=Path, default=Path("results"))
 
-    sentence = "train the embedded digits-llava again, from a seed; goes on where it was killed"
+    sentence = "train an embedded model again, from a seed; goes on where it was killed"
     train = commands.add("train-digits", _train_digits, sentence)
+    train.add_argument("--model", choices=("digits-llava", "digits-qwen"), default="digits-llava")
     train.add_argument("--output", type=Path, required=True)
     train.add_argument("--work", type=Path, required=True, help="checkpoints")
     train.add_argument("--seed", type=int, default=0)
@@ -119,14 +126,18 @@ def _say(text: str) -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    import json
+    _before_torch()
+    from lofi.config import load
+    from lofi.plan.plan import plan
+    from lofi.plan.table import lines, missing_line
 
-    from lofi.config import check_models, from_dict, load
-
-    sweep = from_dict(json.loads(options.json)) if options.json else load(options.config)
-    check_models(sweep)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(sweep.to_json() + "\n")
+    if options.tflops is not None and not 0 < options.tflops < float("inf"):
+        raise UserError(f"--tflops {options.tflops:g} is no rate; give a number above 0, such as 94")
+    found = plan(load(options.sweep), options.results, options.tflops)
+    for line in lines(found):
+        print(line)
+    if found.missing:
+        raise UserError(missing_line(found, str(options.sweep)))
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -141,14 +152,21 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _prepare(options: argparse.Namespace) -> None:
-    from lofi.config import load
+    from lofi.config import check_revision, load
 
     sweep = load(options.config)
     if options.model:
-        from lofi.models.fetch import fetch_model
+        from lofi.models.fetch import fetch_description, fetch_model
 
         model = sweep.model(options.model)
-        _say(f"{model.name} is at {fetch_model(model.source, model.revision)}")
+        if options.without_weights:
+            folder = fetch_description(model.source, model.planned_revision)
+        else:
+            check_revision(model)
+            folder = fetch_model(model.source, model.revision)
+            if model.text_tower:
+                _say(f"its text tower is at {fetch_model(model.text_tower, None)}")
+        _say(f"{model.name} is at {folder}")
         return
     from lofi.data.prepare import prepare
     from lofi.data.registry import get_card
@@ -176,9 +194,10 @@ def _job(options: argparse.Namespace) -> Any:
 def _before_torch() -> None:
     """What libraries read when they are first imported, unless the user has set it.
 
-    Compute jobs never reach for the network. And threads that wait must not spin: on shared cores two jobs that
-    spin were measured to run five times slower than two that sleep.
+    Compute jobs never reach for the network, and so need no token. And threads that wait must not spin: on shared
+    cores two jobs that spin were measured to run five times slower than two that sleep.
     """
+    os.environ.pop("HF_TOKEN", None)
     for name, value in (("HF_HUB_OFFLINE", "1"), ("TOKENIZERS_PARALLELISM", "false"), ("OMP_WAIT_POLICY", "PASSIVE")):
         os.environ.setdefault(name, value)
 
@@ -257,6 +276,6 @@ def _status(options: argparse.Namespace) -> None:
 
 def _train_digits(options: argparse.Namespace) -> None:
     _before_torch()
-    from lofi.training.train import train
+    from lofi.training.train import PLANS, train
 
-    train(options.output, options.work, seed=options.seed, device=options.device)
+    train(PLANS[options.model], options.output, options.work, seed=options.seed, device=options.device)

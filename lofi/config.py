@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from lofi.breach import check_schema
-from lofi.cell import FLOOR, FULL, KEEP_ALL, OWN_COUNT, keep_text
+from lofi.cell import AS_LOADED, FLOOR, FULL, KEEP_ALL, OWN_COUNT, WEIGHTS, keep_text
 from lofi.errors import UserError, unknown
-from lofi.feasible import check_models
+from lofi.feasible import check_models, check_revision
 from lofi.methods.registry import METHODS, check_params, get_reducer, known_params
 from lofi.strict_yaml import read_mapping
 from lofi.sweep import AXES, DatasetSpec, MethodSpec, ModelSpec, Sweep, draws
 
-__all__ = ["DatasetSpec", "MethodSpec", "ModelSpec", "Sweep", "check_models", "from_dict", "load"]
+__all__ = ["DatasetSpec", "MethodSpec", "ModelSpec", "Sweep", "check_models", "check_revision", "from_dict", "load"]
 
-OWN_KEYS = ("reducer", "seeds", "keeps")  # of a method's entry; every other key is a parameter
+OWN_KEYS = ("reducer", "weights", "seeds", "keeps")  # of a method's entry; every other key is a parameter
 
 
 def load(path: Path) -> Sweep:
@@ -47,7 +47,12 @@ def from_dict(config: Mapping[str, Any]) -> Sweep:
 
 def _model(name: str, entry: Mapping[str, Any]) -> ModelSpec:
     settings = {"source": f"embedded:{name}", **entry}
-    return ModelSpec(name=name, **{key: _whole(value) for key, value in settings.items()})
+    spec = ModelSpec(name=name, **{key: _whole(value) for key, value in settings.items()})
+    if spec.min_pixels and spec.max_pixels and spec.min_pixels > spec.max_pixels:
+        raise UserError(
+            f"models.{name}.min_pixels {spec.min_pixels} is more than its max_pixels {spec.max_pixels}; swap them"
+        )
+    return spec
 
 
 def _dataset(name: str, entry: Mapping[str, Any]) -> DatasetSpec:
@@ -62,7 +67,8 @@ def _dataset(name: str, entry: Mapping[str, Any]) -> DatasetSpec:
 
 
 def _method(name: str, entry: Mapping[str, Any], config: Mapping[str, Any]) -> MethodSpec:
-    reducer = _reducer(name, entry)
+    weights = _weights(name, entry)
+    reducer = _reducer(name, entry, weights)
     known = known_params(reducer)
     given = {key: value for key, value in entry.items() if key not in OWN_KEYS}
     if extra := [key for key in given if key not in known]:
@@ -74,7 +80,7 @@ def _method(name: str, entry: Mapping[str, Any], config: Mapping[str, Any]) -> M
     except UserError as error:
         raise UserError(f"methods.{name}: {error}") from None
     seeds = tuple(int(seed) for seed in entry.get("seeds", (0,)))
-    method = MethodSpec(name, reducer, tuple(sorted(params.items())), seeds, _own_keeps(name, reducer, entry))
+    method = MethodSpec(name, reducer, tuple(sorted(params.items())), seeds, _own_keeps(name, reducer, entry), weights)
     if "seeds" in entry and not draws(method):
         random = ", ".join(other for other, traits in METHODS.items() if traits.random)
         raise UserError(
@@ -86,20 +92,33 @@ def _method(name: str, entry: Mapping[str, Any], config: Mapping[str, Any]) -> M
 
 def _own_keeps(name: str, reducer: str, entry: Mapping[str, Any]) -> tuple[str, ...] | None:
     """The keeps of one method, where they are not those of the sweep."""
-    own = get_reducer(reducer).count == "own"
-    if own and "keeps" in entry:
-        raise UserError(f"methods.{name} has keeps, but {reducer!r} sets its own count for every image; remove them")
-    if own:
-        return (OWN_COUNT,)
-    return _keeps(f"methods.{name}.keeps", entry["keeps"]) if "keeps" in entry else None
+    if reducer == FULL:
+        only, why = KEEP_ALL, "keeps every token"
+    elif get_reducer(reducer).count == "own":
+        only, why = OWN_COUNT, "sets its own count for every image"
+    else:
+        return _keeps(f"methods.{name}.keeps", entry["keeps"]) if "keeps" in entry else None
+    if "keeps" in entry:
+        raise UserError(f"methods.{name} has keeps, but {reducer!r} {why}; remove them")
+    return (only,)
 
 
-def _reducer(name: str, entry: Mapping[str, Any]) -> str:
+def _weights(name: str, entry: Mapping[str, Any]) -> str:
+    weights = str(entry.get("weights", AS_LOADED))
+    if weights not in WEIGHTS:
+        raise UserError(f"methods.{name}.weights is {weights}; give int8, int4 or {AS_LOADED}")
+    return weights
+
+
+def _reducer(name: str, entry: Mapping[str, Any], weights: str) -> str:
     reducer = str(entry.get("reducer", name))
+    if reducer == FULL and name not in (FULL, FLOOR) and weights != AS_LOADED:
+        return reducer
     if name in (FULL, FLOOR) or reducer in (FULL, FLOOR):
         raise UserError(
-            f"methods.{name}: {FULL!r} and {FLOOR!r} are reserved, because they always run "
-            "as the reference and its noise floor; remove this entry"
+            f"methods.{name}: {FULL!r} and {FLOOR!r} are reserved, because they always run as the reference and its "
+            f"noise floor; remove this entry, or for quantised weights alone give it a name of its own, "
+            f"reducer: {FULL} and weights: int8 or int4"
         )
     reducers = [other for other in METHODS if other != FULL]
     if reducer in reducers:

@@ -3,16 +3,18 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from lofi import NUMERICS_VERSION
-from lofi.cell import Cell
+from lofi.cell import AS_LOADED, Cell
 from lofi.data.registry import get_card
 from lofi.methods.registry import check_params, get_reducer
 from lofi.scoring.registry import get_scorer
 from lofi.sweep import MethodSpec, Sweep
 
 MODEL_FIELDS = ("source", "revision", "dtype", "attention")
+PIXEL_FIELDS = ("min_pixels", "max_pixels")
 DATASET_FIELDS = ("revision", "prompt_style", "scorer", "scorer_version", "max_new_tokens")
 
 LENGTH = 32
@@ -29,15 +31,15 @@ def cell_key(
 ) -> str:
     """The hash under which the numbers of one shard of one cell are stored.
 
-    `model` gives source, revision (a digest of its files), dtype and attention; `dataset` gives revision (a
-    digest of the prepared questions and images, so that it covers `limit`) and prompt_style. Whatever else
-    they hold, such as device and batch size, is left out. The names are in, because every row carries them.
+    `model` gives source, revision (a digest of its files), dtype, attention and the limits of an image's pixels;
+    `dataset` gives revision (a digest of the prepared questions and images, so that it covers `limit`) and
+    prompt_style. Whatever else they hold, such as device and batch size, is left out. The names are in, because every
+    row carries them.
     """
-    tower = {"text_tower": model["text_tower"]} if _reads_tower(method) and model.get("text_tower") else {}
     return _digest(
         {
             **_numbers(method, cell),
-            "model": {**{field: model[field] for field in MODEL_FIELDS}, **tower},
+            "model": _model_numbers(model, method),
             "dataset": {field: dataset[field] for field in DATASET_FIELDS},
             "shard": shard,
             "shards": shards,
@@ -56,16 +58,22 @@ def planned_key(sweep: Sweep, cell: Cell) -> str:
     """The same from the config alone, with no digest; the workflow reruns a cell whose key changed."""
     model, dataset = sweep.model(cell.model), sweep.dataset(cell.dataset)
     method = sweep.method(cell.method)
-    tower = {"text_tower": model.text_tower} if _reads_tower(method) and model.text_tower else {}
     return _digest(
         {
             **_numbers(method, cell),
-            "model": {**{field: getattr(model, field) for field in MODEL_FIELDS}, **tower},
+            "model": _model_numbers(asdict(model), method),
             "dataset": {field: getattr(dataset, field) for field in ("source", "limit", "prompt_style")},
             "scoring": scoring(cell.dataset),
             "shards": sweep.shards,
         }
     )
+
+
+def _model_numbers(model: Mapping[str, Any], method: MethodSpec) -> dict[str, Any]:
+    """What of a model's settings can change the numbers of a method; those that are not set are not in the key."""
+    optional = (*PIXEL_FIELDS, *(("text_tower",) if _reads_tower(method) else ()))
+    given = {field: model[field] for field in optional if model.get(field)}
+    return {**{field: model[field] for field in MODEL_FIELDS}, **given}
 
 
 def _reads_tower(method: MethodSpec) -> bool:
@@ -81,6 +89,7 @@ def _numbers(method: MethodSpec, cell: Cell) -> dict[str, Any]:
         "reducer": method.reducer,
         "version": get_reducer(method.reducer).version,
         "params": check_params(method.reducer, dict(method.params)),
+        **({} if method.weights == AS_LOADED else {"weights": method.weights}),
     }
 
 

@@ -10,6 +10,11 @@ from tqdm import tqdm
 SECONDS_BETWEEN_LINES = 15.0
 
 
+def say(line: str) -> None:
+    """One line for the log, above a bar where there is one."""
+    tqdm.write(line, file=sys.stderr)
+
+
 class Progress:
     """Counts `total` units of work, 0 where nobody knows how many; use as a context manager."""
 

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import lofi
 
-PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "pyarrow", "duckdb", "numpy", "scipy", "pillow")
+PACKAGES = (
+    *("torch", "torchao", "transformers", "tokenizers", "datasets"),
+    *("pyarrow", "duckdb", "numpy", "scipy", "pillow"),
+)
 
 
 @cache

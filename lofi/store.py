@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 METADATA_KEY = b"lofi"
 
 _name = pa.dictionary(pa.int32(), pa.string())
@@ -54,6 +54,7 @@ SAMPLES = pa.schema(
         ("keep", _name),  # as in the path
         ("keep_ratio", pa.float64()),  # requested share of the visual tokens
         ("seed", pa.int32()),
+        ("weights", _name),  # of the decoder: none (as loaded), int8, int4
         ("sample_id", pa.string()),
         ("group_id", pa.string()),
         ("cluster_id", pa.string()),
@@ -113,7 +114,7 @@ SAMPLES = pa.schema(
         ("dtype", _name),
         ("attn_impl", _name),
         ("device", _name),
-        ("batch_size", pa.int16()),
+        ("batch_size", pa.int16()),  # the most images, or questions of a row each, that ran together
         ("status", _name),  # ok, error
         ("error", pa.string()),
     ]

@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any, Protocol, TypeVar
 
-from lofi.cell import FLOOR, FULL, KEEP_ALL, OWN_COUNT, Cell, kept_count, stability_path
+from lofi.cell import AS_LOADED, FLOOR, FULL, KEEP_ALL, OWN_COUNT, Cell, kept_count, stability_path
 from lofi.errors import UserError, unknown
 from lofi.methods.registry import check_params, get_reducer
 from lofi.methods.schedule import Stages, solve
 
 AXES = ("method", "keep", "seed")  # of a cell, apart from model and dataset: what `pack` may name
+FILL = "FILL"  # a revision that somebody has still to look up: plans are made with it, and nothing runs
 ALWAYS_PACK = "use pack: [] or pack: [method, keep, seed], which work with every sweep"
 
 Value = str | int | float | bool
@@ -30,6 +31,13 @@ class ModelSpec:
     attention: str = "sdpa"
     batch_images: int = 32
     text_tower: str | None = None
+    min_pixels: int | None = None  # of an image, where the processor follows its size; None: the checkpoint's own
+    max_pixels: int | None = None
+
+    @property
+    def planned_revision(self) -> str | None:
+        """The revision to plan with: the newest, as long as it is still to be filled in."""
+        return None if self.revision == FILL else self.revision
 
 
 @dataclass(frozen=True)
@@ -44,13 +52,14 @@ class DatasetSpec:
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """One method: a reducer with all its parameters (defaults filled in, sorted by name), its seeds and its keeps."""
+    """One method: a reducer with all its parameters (defaults filled in, sorted by name), and what it runs on."""
 
     name: str
     reducer: str
     params: tuple[tuple[str, Value], ...]
     seeds: tuple[int, ...] = (0,)
     keeps: tuple[str, ...] | None = None  # None: those of the sweep
+    weights: str = AS_LOADED  # int8, int4: the decoder's, quantised
 
 
 def stages_of(method: MethodSpec, keep: str, n: int, depth: int) -> Stages | None:
@@ -67,9 +76,9 @@ def draws(method: MethodSpec) -> bool:
     return get_reducer(method.reducer).draws(dict(method.params))
 
 
-def sets_count(method: MethodSpec) -> bool:
-    """Whether a method sets its own count for every image, so that its only keep is `auto`."""
-    return method.keeps == (OWN_COUNT,)
+def has_fixed_keep(method: MethodSpec) -> bool:
+    """Whether the reducer leaves no choice of keeps: it sets its own counts, or keeps all on quantised weights."""
+    return method.keeps in ((OWN_COUNT,), (KEEP_ALL,))
 
 
 REFERENCES = tuple(MethodSpec(name, FULL, tuple(sorted(check_params(FULL, {}).items()))) for name in (FULL, FLOOR))
@@ -157,8 +166,9 @@ class Sweep:
             "methods": {
                 method.name: {
                     "reducer": method.reducer,
+                    **({"weights": method.weights} if method.weights != AS_LOADED else {}),
                     **({"seeds": list(method.seeds)} if draws(method) else {}),
-                    **({"keeps": _numbers(method.keeps)} if method.keeps and not sets_count(method) else {}),
+                    **({"keeps": _numbers(method.keeps)} if method.keeps and not has_fixed_keep(method) else {}),
                     **dict(method.params),
                 }
                 for method in self.methods

@@ -31,7 +31,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained LLaVA with five decoder layers, in the format of the hub."""
     import torch
 
-    from lofi.training.model import build_config, build_model, build_processor
+    from lofi.training.llava import build_config, build_model, build_processor
 
     folder = tmp_path_factory.mktemp("tiny-llava")
     with torch.random.fork_rng(devices=[]):

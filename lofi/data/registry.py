@@ -48,6 +48,8 @@ class Card:
     l2_category: str = ""
     group: str = ""  # samples that count together; without it each sample alone
     cluster: str = ""  # samples that are resampled together; without it those of one image
+    n_questions: int = 0  # of the whole split, for plans before it is prepared; 0 is not known
+    n_images: int = 0  # distinct ones, where that is known, else at most
     grouped: bool = False  # rows of one image follow each other, so a limited run may stop early
 
     def __post_init__(self) -> None:

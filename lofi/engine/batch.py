@@ -10,10 +10,12 @@ from PIL.Image import Image
 
 from lofi.data.docs import Doc
 from lofi.data.images import open_image
-from lofi.engine.questions import Questions, gather_questions
+from lofi.engine.questions import Prefix, Questions, gather_questions
 from lofi.engine.readout import Options
 from lofi.methods.context import Question, TextTower, VisualContext
-from lofi.models.adapter import Adapter, Encoded, Prompt
+from lofi.models.adapter import Adapter
+from lofi.models.encoded import Encoded
+from lofi.models.opened import Opened, of_one_geometry, open_picture, together
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,12 @@ class Batch:
         """n, the visual tokens of one image."""
         return int(self.encoded.projected.shape[1])
 
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the visual tokens: a single line where they are of several tiles."""
+        grids = self.encoded.geometry.grids
+        return grids[0] if len(grids) == 1 else (1, self.n_visual)
+
     def context(self, row: int, *, sees_text: bool) -> VisualContext:
         """What a reducer sees of an image; one that sees the question needs a batch of one question per row."""
         key = self.photos[row].key
@@ -56,7 +64,7 @@ class Batch:
             return self.encoded.context(row, key)
         if len(self.docs) != len(self.photos):
             raise RuntimeError("a question can be seen only where each row of the batch has one")
-        adapter, text = self.encoded.adapter, self.docs[row].prompt
+        adapter, text = self.encoded.images.adapter, self.docs[row].prompt
         question = Question(text, adapter.embed(adapter.text_ids(text)))
         return self.encoded.context(row, key, question=question, tower=self.tower)
 
@@ -100,25 +108,49 @@ def open_photos(photos: Sequence[Photo]) -> tuple[list[tuple[Photo, Image]], lis
     return opened, failed
 
 
-def make_batch(
+def make_batches(
     adapter: Adapter,
     opened: Sequence[tuple[Photo, Image]],
     layers: Collection[int],
-    tokenize: Callable[[str], Prompt],
+    tokenize: Callable[[str], tuple[int, ...]],
     options_of: Callable[[Doc], Options],
     tower: TextTower | None = None,
+) -> list[Batch]:
+    """Encode the opened images and lay out their questions: one batch for each geometry."""
+    photos = [photo for photo, _ in opened]
+    inputs = [open_picture(adapter, image, photo.docs[0].prompt) for photo, image in opened]
+    return [
+        _make_batch(
+            adapter,
+            tuple(photos[i] for i in group),
+            together([inputs[i] for i in group]),
+            layers,
+            tokenize,
+            options_of,
+            tower,
+        )
+        for group in of_one_geometry(inputs)
+    ]
+
+
+def _make_batch(
+    adapter: Adapter,
+    photos: tuple[Photo, ...],
+    opened: Opened,
+    layers: Collection[int],
+    tokenize: Callable[[str], tuple[int, ...]],
+    options_of: Callable[[Doc], Options],
+    tower: TextTower | None,
 ) -> Batch:
-    """Encode the opened images and lay out their questions."""
-    photos = tuple(photo for photo, _ in opened)
     docs = tuple(doc for photo in photos for doc in photo.docs)
     start = clock(adapter)
-    encoded = adapter.encode(adapter.pixels([image for _, image in opened]), layers)
+    encoded = adapter.encode(opened, layers)
     elapsed = clock(adapter) - start
     prompts = [[tokenize(doc.prompt) for doc in photo.docs] for photo in photos]
     return Batch(
         photos=photos,
         encoded=encoded,
-        questions=gather_questions(prompts, adapter.device),
+        questions=gather_questions(_prefix(adapter, opened, encoded), prompts, adapter.device),
         docs=docs,
         options=tuple(options_of(doc) for doc in docs),
         image=np.array([i for i, photo in enumerate(photos) for _ in photo.docs]),
@@ -126,6 +158,12 @@ def make_batch(
         t_vision_ms=1000 * elapsed / len(docs),
         tower=tower,
     )
+
+
+def _prefix(adapter: Adapter, opened: Opened, encoded: Encoded) -> Prefix:
+    placeholders = adapter.placeholders(opened.before).nonzero()[:, 0]
+    columns = opened.before, opened.positions, placeholders, placeholders[encoded.geometry.order]
+    return Prefix(*(each.to(adapter.device) for each in columns))
 
 
 def clock(adapter: Adapter) -> float:

@@ -4,14 +4,15 @@ Every job of a dataset calibrates on the same images, the dataset's first, so th
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 
 import torch
 
 from lofi.cell import Cell, kept_count
-from lofi.engine.batch import Batch, open_photos
-from lofi.engine.job import Job, batches
+from lofi.engine.batch import Batch, Photo, open_photos
+from lofi.engine.job import Job
+from lofi.engine.memory import OutOfMemory, attempt, in_batches
 from lofi.engine.prefill import prefill
 from lofi.engine.select import keep_all
 from lofi.engine.session import Fit, Session
@@ -20,8 +21,8 @@ from lofi.methods import fitprune, lofi_adaptive, vtw
 from lofi.methods.context import Selection, VisualContext, complement
 from lofi.methods.decoder import DecoderView
 from lofi.methods.registry import get_reducer
-from lofi.methods.schedule import PAPER_DEPTH, Searched, Stage, bisect, needs_fit
-from lofi.models.staged import PruneInDecoder
+from lofi.methods.schedule import PAPER_DEPTH, Fitted, Searched, Stage, bisect, needs_fit
+from lofi.models.staged import PruneBatch
 from lofi.sweep import MethodSpec
 
 IMAGES = 64  # for the targets of a method that sets the count of every image
@@ -35,31 +36,39 @@ def calibrate(session: Session, job: Job, cells: Iterable[Cell]) -> dict[MethodS
     keeps: dict[MethodSpec, set[str]] = {}
     for cell in cells:
         keeps.setdefault(job.method(cell), set()).add(cell.keep)
-    constants = session.constants
     found: dict[MethodSpec, Fit] = {}
     for method, wanted in keeps.items():
         schedule = get_reducer(method.reducer).schedule
         if get_reducer(method.reducer).count == "calibrated":
             found[method] = Fit(params={"targets": _targets(session, job, method, wanted)})
-        elif schedule and needs_fit(schedule, constants.n_visual, constants.n_layers):
+        elif isinstance(schedule, Searched | Fitted):
             samples = _samples(session, job, method)
+            if not needs_fit(schedule, samples[0].n_visual, session.constants.n_layers):
+                continue
             fit = _depth if isinstance(schedule, Searched) else _counts
             found[method] = Fit(counts=fit(session, samples, method, wanted))
     return found
 
 
 def _batches(session: Session, job: Job, images: int, method: MethodSpec) -> Iterator[Batch]:
-    """The first images of the dataset that decode, encoded."""
-    for chunk in batches(job.first_photos(images), session.constants.batch_size):
-        opened, _ = open_photos(chunk)
-        if opened:
-            yield session.open(opened, [method])
+    """The first images of the dataset that decode and fit into memory, encoded."""
+
+    def work(session: Session, photos: Sequence[Photo], methods: Sequence[MethodSpec]) -> list[Batch]:
+        opened, _ = open_photos(photos)
+        return session.open(opened, methods) if opened else []
+
+    return chain.from_iterable(in_batches(session, job.first_photos(images), [method], work, lambda *_: []))
 
 
 def _samples(session: Session, job: Job, method: MethodSpec) -> list[Batch]:
     """One batch for each question to which the full model gives finite logits; the others become error rows later."""
+
+    def usable(single: Batch) -> bool:
+        ran = attempt(partial(_run, session, single, _everything))
+        return not isinstance(ran, OutOfMemory) and bool(torch.isfinite(ran[1]).all())
+
     singles = (single for batch in _batches(session, job, SAMPLES, method) for single in batch.by_sample(1))
-    found = [single for single in singles if bool(torch.isfinite(_run(session, single, _everything)[1]).all())]
+    found = [single for single in singles if usable(single)]
     if not found:
         raise _nothing(method, job, SAMPLES)
     return found
@@ -68,7 +77,7 @@ def _samples(session: Session, job: Job, method: MethodSpec) -> list[Batch]:
 def _nothing(method: MethodSpec, job: Job, images: int) -> UserError:
     return UserError(
         f"methods.{method.name} has nothing to be calibrated on: none of the first {images} images of "
-        f"{job.dataset.name} decodes and runs through {job.model.name} without NaN or infinity; "
+        f"{job.dataset.name} decodes and runs through {job.model.name} in its memory and without NaN or infinity; "
         f"remove the method, or see the errors in the rows of `full`"
     )
 
@@ -83,12 +92,12 @@ def _targets(session: Session, job: Job, method: MethodSpec, keeps: Iterable[str
                 if bool(torch.isfinite(context.projected).all()):  # the others become error rows later
                     yield context
 
-    ks = sorted({kept_count(keep, session.constants.n_visual) for keep in keeps})
     params = {key: str(value) for key, value in method.params if key in ("measure", "rank")}
     usable = contexts()
     first = next(usable, None)
     if first is None:
         raise _nothing(method, job, IMAGES)
+    ks = sorted({kept_count(keep, len(first)) for keep in keeps})
     return lofi_adaptive.calibrate(chain([first], usable), ks, **params)
 
 
@@ -96,7 +105,7 @@ def _depth(
     session: Session, samples: Sequence[Batch], method: MethodSpec, keeps: Iterable[str]
 ) -> dict[str, list[int]]:
     """How many tokens enter each layer, with all of them before the first that VTW's search can do without them."""
-    n, depth = session.constants.n_visual, session.constants.n_layers
+    n, depth = samples[0].n_visual, session.constants.n_layers
     first = max(1, round(vtw.FIRST_CANDIDATE * depth / PAPER_DEPTH))
 
     def withdrawn(sample: Batch, before: int) -> torch.Tensor:
@@ -115,7 +124,7 @@ def _counts(
     session: Session, samples: Sequence[Batch], method: MethodSpec, keeps: Iterable[str]
 ) -> dict[str, list[int]]:
     """For each keep, how many tokens FitPrune's fit lets into each layer."""
-    n = session.constants.n_visual
+    n = samples[0].n_visual
     totals = [_totals(session, sample) for sample in samples]
 
     @cache
@@ -155,18 +164,18 @@ def _run(session: Session, sample: Batch, choose: Callable[[DecoderView], Select
     """
     adapter = session.adapter
     everywhere = tuple(Stage(layer, 0) for layer in range(1, len(adapter.layers)))
-    pruner = PruneInDecoder(
+    pruner = PruneBatch(
         adapter,
         everywhere,
         lambda _row, view, _k: choose(view),
         positions="kept",
-        grid=adapter.grid,
+        grid=sample.grid,
         image_keys=[sample.photos[0].key],
     )
     selected = keep_all(sample, Cell("", "", "", ""), "kept")
     with pruner:
-        filled = prefill(adapter, sample.questions, selected, n_full=sample.n_visual, cache=None, pruner=pruner)
-    counts = [pruner.read[layer].visual.shape[1] for layer in range(len(adapter.layers))]
+        filled = prefill(adapter, sample.questions, selected, encoded=sample.encoded, cache=None, pruner=pruner)
+    counts = [len(pruner.read[layer].visual[0]) for layer in range(len(adapter.layers))]
     return counts, adapter.logits(filled.hidden[0, 0])
 
 

@@ -35,9 +35,8 @@ MODES = {"mcq": "letters", "yesno": "yesno", "open": "generate"}
 class Constants:
     """What is the same for every row of a job."""
 
-    values: Mapping[str, str]  # run_id, model, dataset, their revisions, split, scorer, dtype, attn_impl, device
+    values: Mapping[str, str]  # run_id, model, dataset, their revisions, split, scorer, dtype, weights, ...
     scorer: Scorer
-    n_visual: int
     n_layers: int
     batch_size: int
 
@@ -60,8 +59,10 @@ def table(columns: Mapping[str, Any], n: int) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=SAMPLES)
 
 
-def identity(constants: Constants, cell: Cell, params_hash: str, docs: Sequence[Doc]) -> dict[str, Any]:
-    """The columns that say which sample of which cell a row is."""
+def identity(
+    constants: Constants, cell: Cell, params_hash: str, docs: Sequence[Doc], n_visual: int | None
+) -> dict[str, Any]:
+    """The columns that say which sample of which cell a row is; n_visual is None where nobody has counted."""
     n = len(docs)
     fixed: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
@@ -69,9 +70,9 @@ def identity(constants: Constants, cell: Cell, params_hash: str, docs: Sequence[
         "method": cell.method,
         "method_params_hash": params_hash,
         "keep": cell.keep,
-        "keep_ratio": keep_share(cell.keep, constants.n_visual),
+        "keep_ratio": keep_share(cell.keep, n_visual),
         "seed": cell.seed,
-        "n_visual_full": constants.n_visual,
+        "n_visual_full": n_visual,
         "scorer_version": constants.scorer.version,
         "batch_size": constants.batch_size,
     }
@@ -85,7 +86,7 @@ def identity(constants: Constants, cell: Cell, params_hash: str, docs: Sequence[
 def failed_table(constants: Constants, cell: Cell, params_hash: str, docs: Sequence[Doc], error: str) -> pa.Table:
     """Rows of samples that could not be evaluated: everything null but who they are and why."""
     n = len(docs)
-    columns = identity(constants, cell, params_hash, docs)
+    columns = identity(constants, cell, params_hash, docs, None)
     return table({**columns, "status": ["error"] * n, "error": [error] * n}, n)
 
 

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 
-from lofi.cell import Cell
+from lofi.cell import AS_LOADED, Cell
 from lofi.data.docs import Doc, Docs, load_docs, read_images
 from lofi.data.registry import Card, get_card
 from lofi.engine.batch import Photo
@@ -86,6 +86,8 @@ class Job:
                 "dtype": self.model.dtype,
                 "attention": self.model.attention,
                 "text_tower": self.model.text_tower and fingerprint(self.model.text_tower, None),
+                "min_pixels": self.model.min_pixels,
+                "max_pixels": self.model.max_pixels,
             },
             dataset={
                 "name": self.dataset.name,
@@ -103,10 +105,18 @@ class Job:
         """What the cell's method runs."""
         return self.sweep.method(cell.method)
 
+    def by_weights(self, cells: Iterable[Cell]) -> dict[str, list[Cell]]:
+        """The cells that can share a loaded model."""
+        groups: dict[str, list[Cell]] = {}
+        for cell in cells:
+            groups.setdefault(self.method(cell).weights, []).append(cell)
+        return groups
+
     def params_hash(self, cell: Cell) -> str:
-        """A short name for the reducer and its full parameters."""
+        """A short name for the reducer, its full parameters and what weights it runs on."""
         method = self.method(cell)
-        text = json.dumps([method.reducer, check_params(method.reducer, dict(method.params))], sort_keys=True)
+        named = [method.reducer, check_params(method.reducer, dict(method.params))]
+        text = json.dumps(named + [method.weights] * (method.weights != AS_LOADED), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def cache(self, cell: Cell, kind: str = "samples") -> CellCache:
@@ -154,9 +164,3 @@ def open_job(results: Path, sweep: Sweep, model: str, dataset: str, shard: int) 
     if not 0 <= shard < sweep.shards:
         raise UserError(f"shard {shard} is not one of the sweep's {sweep.shards}; use 0 to {sweep.shards - 1}")
     return Job(results, sweep, sweep.model(model), sweep.dataset(dataset), shard)
-
-
-def batches(photos: Sequence[Photo], size: int) -> Iterator[Sequence[Photo]]:
-    """The photos in runs of at most `size`."""
-    for start in range(0, len(photos), size):
-        yield photos[start : start + size]

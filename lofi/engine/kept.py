@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from lofi.engine.batch import Batch
@@ -13,7 +14,7 @@ from lofi.methods.registry import check_params, get_reducer
 from lofi.methods.schedule import Stages
 from lofi.methods.select import select_stage
 from lofi.models.adapter import Adapter
-from lofi.models.staged import PruneInDecoder
+from lofi.models.staged import PruneBatch
 from lofi.sweep import MethodSpec
 
 
@@ -46,12 +47,12 @@ class Inside:
         self._params = check_params(method.reducer, dict(method.params))
         self._traces: list[dict[str, float]] = [{} for _ in batch.photos]
         self._errors: dict[int, str] = {}
-        self.pruner = PruneInDecoder(
+        self.pruner = PruneBatch(
             adapter,
             plan,
             self._choose,
             positions=str(self._params["positions"]),
-            grid=adapter.grid,
+            grid=batch.grid,
             image_keys=[photo.key for photo in batch.photos],
         )
 
@@ -59,6 +60,8 @@ class Inside:
         """One stage of one row; a row whose scores are not finite goes on with any tokens, as an error."""
         try:
             found = select_stage(self._method.reducer, view, k, seed=self._seed, params=self._params)
+        except torch.OutOfMemoryError:  # of the batch, not of the selection
+            raise
         except FAILURES as error:
             where = f"before decoder layer {view.layer}"
             self._errors.setdefault(row, f"{self._method.name} could not select tokens {where}: {error}")
@@ -71,7 +74,9 @@ class Inside:
         read = self.pruner.read
         merges = get_reducer(self._method.reducer).merges and bool(self._plan)
         return Kept(
-            per_layer=[[read[layer].visual.shape[1] for layer in range(self._depth)]] * len(self._traces),
+            per_layer=[
+                [len(read[layer].visual[row]) for layer in range(self._depth)] for row in range(len(self._traces))
+            ],
             indices=None if merges else list(self.pruner.left.places),
             traces=self._traces,
             errors=self._errors,

@@ -5,12 +5,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
+from lofi.engine.prefix import read_prefix
 from lofi.engine.questions import Questions
 from lofi.engine.select import Selected
 from lofi.models.adapter import Adapter
+from lofi.models.columns import Columns
+from lofi.models.encoded import Encoded
 from lofi.models.packing import Packed, pack
-from lofi.models.staged import Columns, PruneInDecoder
+from lofi.models.staged import PruneBatch
 from lofi.models.taps import DecoderTap, site_layers
 
 
@@ -40,53 +44,55 @@ def prefill(
     questions: Questions,
     selected: Selected,
     *,
-    n_full: int,
+    encoded: Encoded,
     cache: Any,
-    pruner: PruneInDecoder | None = None,
+    pruner: PruneBatch | None = None,
 ) -> Prefilled:
-    """Run the decoder over [system text | visual tokens | question 1 | question 2 | …] of b images at once.
+    """Run the decoder over [text and visual tokens | question 1 | question 2 | …] of b images at once.
 
-    Position `reindexed` numbers what is left without gaps, `kept` leaves every token its place among n_full. A
-    pruner, already hooked, goes on pruning inside the decoder; it takes rows of one question.
+    Position `reindexed` numbers what is left without gaps, `kept` leaves every token its own. A method inside the
+    decoder goes on pruning there through a pruner that is already hooked; it takes rows of one question.
     """
-    b, k, _ = selected.visual.shape
-    p, t = len(questions.before), questions.after.shape[-1]
-    prefix_positions, start = _prefix_positions(p, selected, n_full)
-    prefix_real = torch.cat([torch.ones_like(selected.real[:, :1]).expand(-1, p), selected.real], 1)
-    packed = pack(prefix_positions, questions.lengths, t, start=start, prefix_real=prefix_real)
-    system = adapter.embed(questions.before).expand(b, -1, -1)
-    asked = adapter.embed(questions.after.reshape(b, -1))
-    embeds = torch.cat([system, selected.visual.to(asked.dtype), asked], 1)
+    prefix = read_prefix(adapter, questions.before, selected, encoded)
+    q, t = questions.after.shape[1:]
+    p = prefix.embeds.shape[1]
+    packed = pack(prefix.columns.positions, questions.lengths, t, start=prefix.start, prefix_real=prefix.columns.real)
+    asked = adapter.embed(questions.after.reshape(len(questions.after), -1))
+    positions = packed.positions
+    if prefix.positions.ndim == 3:
+        positions = torch.cat([prefix.positions, positions[:, p:].expand(3, -1, -1)], 2)
     if pruner is not None:
-        visual = torch.arange(p, p + k, device=embeds.device).expand(b, -1)
-        pruner.begin(Columns.of(visual, packed.real, packed.positions))
+        pruner.announce(Columns.of([questions.before.visual] * len(asked), packed.real, packed.positions))
     sites = site_layers(len(adapter.layers))
     with DecoderTap(adapter, list(sites.values())) as tap:
-        states = adapter.decode(embeds, packed.positions, packed.mask, cache)
-    left = {site: pruner.read[layer].visual.shape[1] if pruner else k for site, layer in sites.items()}
-    fewer = k - (pruner.left.visual.shape[1] if pruner else k)  # columns that the last layer no longer has
-    last = (packed.last - fewer).clamp_min(0)
-    asked_real = torch.arange(t, device=embeds.device) < questions.lengths[..., None]
+        states = adapter.decode(
+            torch.cat([prefix.embeds.to(asked.dtype), asked], 1),
+            positions,
+            prefix.mask(packed.mask) if adapter.family.both_ways else packed.mask,
+            cache,
+            **prefix.deep(q * t),
+        )
     taken = {site: tap.states[layer] for site, layer in sites.items()}
+    read = {site: pruner.read[layer] if pruner else prefix.columns for site, layer in sites.items()}
+    last = packed.last - (packed.mask.shape[-1] - states.shape[1])  # the last layer may have fewer columns
+    asked_real = torch.arange(t, device=asked.device) < questions.lengths[..., None]
     return Prefilled(
-        hidden=states.gather(1, last[..., None].expand(-1, -1, states.shape[-1])),
+        hidden=states.gather(1, last.clamp_min(0)[..., None].expand(-1, -1, states.shape[-1])),
         packed=packed,
         questions=questions,
-        visual={site: State(x[:, p : p + left[site]], selected.real[:, : left[site]]) for site, x in taken.items()},
+        visual={site: _visual(x, read[site]) for site, x in taken.items()},
         text={
-            site: State(x[:, p + left[site] :].reshape(b, -1, t, x.shape[-1]), asked_real) for site, x in taken.items()
+            site: State(x[:, x.shape[1] - q * t :].reshape(len(x), -1, t, x.shape[-1]), asked_real)
+            for site, x in taken.items()
         },
         ends=packed.positions.gather(1, packed.last),
         cache=cache,
     )
 
 
-def _prefix_positions(p: int, selected: Selected, n_full: int) -> tuple[Tensor, Tensor]:
-    """Positions (b, p + k) of the prefix and (b,) where every question starts."""
-    b, k = selected.places.shape
-    device = selected.places.device
-    reindexed = selected.positions == "reindexed"
-    places = torch.arange(k, device=device).expand(b, -1) if reindexed else selected.places
-    system = torch.arange(p, device=device).expand(b, -1)
-    start = p + (selected.counts if reindexed else torch.full((b,), n_full, device=device))
-    return torch.cat([system, places + p], 1), start
+def _visual(x: Tensor, columns: Columns) -> State:
+    """The visual tokens among the states (b, s, d)."""
+    index = pad_sequence(list(columns.visual), batch_first=True)
+    counts = torch.tensor([len(each) for each in columns.visual], device=x.device)
+    real = torch.arange(index.shape[1], device=x.device) < counts[:, None]
+    return State(x.gather(1, index[..., None].expand(-1, -1, x.shape[-1])), real)

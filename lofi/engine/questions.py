@@ -1,31 +1,41 @@
-"""The prompts of a batch of images as padded token ids, split where the image stands."""
+"""The prompts of a batch of images: what stands up to the last image token, and their questions as padded ids."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
-from lofi.models.adapter import Prompt
+
+@dataclass(frozen=True)
+class Prefix:
+    """What the prompts of all images of a batch begin with."""
+
+    ids: Tensor  # (p,) long, image tokens included
+    positions: Tensor  # (p,) or (3, p) long
+    placeholders: Tensor  # (size,) long: the columns of the image's tokens
+    visual: Tensor  # (n,) long: those of its visual tokens, tile after tile
 
 
 @dataclass(frozen=True)
 class Questions:
-    """The prompts of b images, at most q each, split where the image stands."""
+    """The prompts of b images, at most q each."""
 
-    before: Tensor  # (p,) long: the same for all
-    after: Tensor  # (b, q, t) long, right padded
+    before: Prefix
+    after: Tensor  # (b, q, t) long, right padded: behind the image
     lengths: Tensor  # (b, q) long, 0 where an image has fewer questions
 
+    def padded(self, columns: int) -> "Questions":
+        """The same with more columns behind every question, which nobody reads."""
+        return replace(self, after=pad(self.after, (0, columns))) if columns else self
 
-def gather_questions(prompts: Sequence[Sequence[Prompt]], device: torch.device) -> Questions:
-    """Token ids of b images' prompts as padded tensors."""
-    before = {prompt.before for row in prompts for prompt in row}
-    if len(before) != 1:
-        raise ValueError("prompts of one batch differ before the image, so they cannot share a prefix")
+
+def gather_questions(before: Prefix, prompts: Sequence[Sequence[Sequence[int]]], device: torch.device) -> Questions:
+    """The token ids behind each of b images, question by question, as padded tensors."""
     most = max(len(row) for row in prompts)
-    flat = [torch.tensor(row[j].after if j < len(row) else ()).long() for row in prompts for j in range(most)]
+    flat = [torch.tensor(row[j] if j < len(row) else ()).long() for row in prompts for j in range(most)]
     lengths = torch.tensor([len(ids) for ids in flat]).reshape(len(prompts), most)
     after = pad_sequence(flat, batch_first=True).reshape(len(prompts), most, -1)
-    return Questions(torch.tensor(before.pop(), device=device).long(), after.to(device), lengths.to(device))
+    return Questions(before, after.to(device), lengths.to(device))

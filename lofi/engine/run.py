@@ -1,6 +1,6 @@
-"""One batch of images through any number of cells: the shared work once, one table of rows per cell."""
+"""Images through any number of cells, batch by batch: the shared work once, one table of rows per cell."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +13,12 @@ from transformers import DynamicCache
 
 from lofi.cell import Cell
 from lofi.data.docs import Doc
-from lofi.engine.batch import Batch, Photo, clock, open_photos
+from lofi.engine.batch import Batch, Failed, Photo, clock, open_photos
 from lofi.engine.columns import Constants, answer_columns, failed_table, identity, kept_columns, table
 from lofi.engine.decode import Generated, generate
 from lofi.engine.kept import Inside, Kept, kept_before
 from lofi.engine.measure import Memo, spectra_column, text_spectra, visual_spectra, visual_states
+from lofi.engine.memory import in_batches
 from lofi.engine.plans import Plan, layouts, selections
 from lofi.engine.prefill import Prefilled, State, prefill
 from lofi.engine.readout import read_logits
@@ -34,29 +35,63 @@ class FullRun:
     means: Mapping[str, Mapping[str, Tensor]]  # image_hash -> site -> (d,) mean visual token
 
 
+NO_RUN = FullRun({}, {})
+
+
+def joined(runs: Sequence[FullRun]) -> FullRun:
+    """Runs over different images as one."""
+    return FullRun(
+        {key: state for run in runs for key, state in run.hidden.items()},
+        {key: sites for run in runs for key, sites in run.means.items()},
+    )
+
+
+FULL_FAILED = "the full model failed on this image, so there is nothing to compare with"
+
+Rows = dict[Cell, pa.Table]
+
+
+def run_images(
+    session: Session, photos: Sequence[Photo], plans: Sequence[Plan], full: FullRun | None
+) -> Iterator[tuple[Rows, FullRun]]:
+    """`run_batch` on batches of at most `session.constants.batch_size` images, fewer where memory runs out."""
+
+    def work(session: Session, chunk: Sequence[Photo], plans: Sequence[Plan]) -> tuple[Rows, FullRun]:
+        return run_batch(session, chunk, plans, full)
+
+    def lost(session: Session, photo: Photo, plan: Plan, error: str) -> tuple[Rows, FullRun]:
+        return {plan.cell: failed_table(session.constants, plan.cell, plan.params_hash, photo.docs, error)}, NO_RUN
+
+    return in_batches(session, photos, plans, work, lost)
+
+
 @torch.inference_mode()
 def run_batch(
     session: Session, photos: Sequence[Photo], plans: Sequence[Plan], full: FullRun | None
-) -> tuple[dict[Cell, pa.Table], FullRun]:
+) -> tuple[Rows, FullRun]:
     """Rows of every planned cell for these images. Without `full`, the one plan is the full model itself.
 
     Also returns the last plan's own `FullRun`, which is what the reference stage stores.
     """
     constants = session.constants
     opened, failures = open_photos(photos)
+    if full is not None:
+        lost = {photo.image_hash for photo, _ in opened if photo.image_hash not in full.means}
+        failures += [Failed(photo.docs, FULL_FAILED) for photo, _ in opened if photo.image_hash in lost]
+        opened = [(photo, image) for photo, image in opened if photo.image_hash not in lost]
     parts: dict[Cell, list[pa.Table]] = {
         plan.cell: [failed_table(constants, plan.cell, plan.params_hash, bad.docs, bad.error) for bad in failures]
         for plan in plans
     }
-    own = FullRun({}, {})
-    if opened:
-        whole = session.open(opened, [plan.method for plan in plans])
+    runs: list[FullRun] = []
+    for whole in session.open(opened, [plan.method for plan in plans]) if opened else []:
         for batch, group in layouts(whole, plans, constants.batch_size):
             memo = Memo()
             for plan, selected in selections(session, batch, group):
-                rows, own = run_cell(session, batch, plan, selected, full, memo)
+                rows, run = run_cell(session, batch, plan, selected, full, memo)
                 parts[plan.cell].append(rows)
-    return {cell: pa.concat_tables(tables) for cell, tables in parts.items()}, own
+            runs.append(run)
+    return {cell: pa.concat_tables(tables) for cell, tables in parts.items()}, joined(runs)
 
 
 def run_cell(
@@ -66,11 +101,11 @@ def run_cell(
     adapter = session.adapter
     budgets = _budgets(batch, adapter.device)
     cache = DynamicCache(config=adapter.language.config) if bool((budgets > 0).any()) else None
-    stages = session.stages(plan.cell, plan.method)
+    stages = session.stages(plan.cell, plan.method, batch.n_visual)
     inside = None if stages is None else Inside(adapter, batch, plan.method, plan.cell.seed, stages)
     start = clock(adapter)
     with inside.pruner if inside else nullcontext() as pruner:
-        prefilled = prefill(adapter, batch.questions, selected, n_full=batch.n_visual, cache=cache, pruner=pruner)
+        prefilled = prefill(adapter, batch.questions, selected, encoded=batch.encoded, cache=cache, pruner=pruner)
         kept = inside.kept() if inside else kept_before(selected, plan.method, len(adapter.layers))
         hidden = prefilled.hidden[_tensor(batch.image, adapter), _tensor(batch.question, adapter)]  # (m, d)
         logits = adapter.logits(hidden)
@@ -149,8 +184,8 @@ def _rows(
     texts = [tokenizer.decode(answer.ids, skip_special_tokens=True).strip() if answer else "" for answer in answers]
     m = len(batch.docs)
     columns = {
-        **identity(constants, plan.cell, plan.params_hash, batch.docs),
-        **kept_columns(kept, str(dict(plan.method.params)["positions"]), batch.image),
+        **identity(constants, plan.cell, plan.params_hash, batch.docs, batch.n_visual),
+        **kept_columns(kept, adapter.policy(str(dict(plan.method.params)["positions"])), batch.image),
         **read,
         **answer_columns(constants.scorer, batch.docs, choices, answers, texts),
         **measured,

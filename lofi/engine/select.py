@@ -69,12 +69,15 @@ def _select_group(
         try:
             context = batch.context(row, sees_text=get_reducer(method.reducer).sees_text)
             chosen.append(select(method.reducer, context, ks, seed=seed, params={**params, **fitted}))
+        except torch.OutOfMemoryError:  # of the batch, not of the selection
+            raise
         except FAILURES as error:
             errors[row] = f"{method.name} could not select tokens: {error}"
             chosen.append([Selection(torch.arange(max(1, k), device=adapter.device)) for k in ks])
     share = 1000 * (clock(adapter) - start) / (len(batch.docs) * len(cells))
     for j, cell in enumerate(cells):
-        selected = assemble(batch, cell, str(params["positions"]), [row[j] for row in chosen])
+        policy = adapter.policy(str(params["positions"]))
+        selected = assemble(batch, cell, policy, [row[j] for row in chosen])
         yield replace(selected, errors=errors, t_select_ms=share)
 
 

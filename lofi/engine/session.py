@@ -1,19 +1,21 @@
 """A loaded model at work on one dataset."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from PIL.Image import Image
 
 from lofi.cell import Cell
 from lofi.data.docs import Doc
-from lofi.engine.batch import Batch, Photo, make_batch
+from lofi.engine.batch import Batch, Photo, make_batches
 from lofi.engine.columns import Constants
 from lofi.engine.readout import Options, option_forms
 from lofi.methods.context import TextTower, encoder_layer
 from lofi.methods.registry import get_reducer
 from lofi.methods.schedule import Stages, stages_of_counts
-from lofi.models.adapter import Adapter, Prompt
+from lofi.models.adapter import Adapter
+from lofi.models.opened import ids_after
+from lofi.models.weights import Quantised
 from lofi.sweep import MethodSpec, stages_of
 
 
@@ -32,14 +34,16 @@ class Session:
     adapter: Adapter
     constants: Constants
     tower: TextTower | None = None
+    quantised: Quantised | None = None  # None: the decoder's weights are as they were loaded
     fitted: dict[MethodSpec, Fit] = field(default_factory=dict)
-    _prompts: dict[str, Prompt] = field(default_factory=dict)
+    padding: int = 0  # columns behind every question that nobody reads
+    _prompts: dict[str, tuple[int, ...]] = field(default_factory=dict)
     _forms: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
-    def prompt(self, text: str) -> Prompt:
-        """The token ids of a prompt."""
+    def prompt(self, text: str) -> tuple[int, ...]:
+        """The token ids of a prompt behind its image."""
         if text not in self._prompts:
-            self._prompts[text] = self.adapter.prompt(text)
+            self._prompts[text] = ids_after(self.adapter, text)
         return self._prompts[text]
 
     def options(self, doc: Doc) -> Options:
@@ -49,17 +53,20 @@ class Session:
                 self._forms[label] = option_forms(self.adapter.processor.tokenizer, label)
         return Options(tuple(doc.option_labels), tuple(self._forms[label] for label in doc.option_labels))
 
-    def open(self, opened: Sequence[tuple[Photo, Image]], methods: Iterable[MethodSpec]) -> Batch:
-        """Encode images for these methods."""
+    def open(self, opened: Sequence[tuple[Photo, Image]], methods: Iterable[MethodSpec]) -> list[Batch]:
+        """Encode images for these methods: a batch for each geometry."""
         layers = tapped_layers(self.adapter, methods)
-        return make_batch(self.adapter, opened, layers, self.prompt, self.options, self.tower)
+        found = make_batches(self.adapter, opened, layers, self.prompt, self.options, self.tower)
+        return [replace(batch, questions=batch.questions.padded(self.padding)) for batch in found]
 
-    def stages(self, cell: Cell, method: MethodSpec) -> Stages | None:
-        """When a method inside the LLM prunes, for one cell; None for a method before it."""
+    def stages(self, cell: Cell, method: MethodSpec, n: int) -> Stages | None:
+        """When a method inside the LLM prunes n visual tokens, for one cell; None for a method before it."""
         fit = self.fitted.get(method)
-        if fit is not None and fit.counts:
-            return stages_of_counts(fit.counts[cell.keep])
-        return stages_of(method, cell.keep, self.constants.n_visual, self.constants.n_layers)
+        if fit is None or not fit.counts:
+            return stages_of(method, cell.keep, n, self.constants.n_layers)
+        # fitted on images of one size: those of another keep the same shares
+        counts = fit.counts[cell.keep]
+        return stages_of_counts([round(count * n / counts[0]) for count in counts])
 
 
 def tapped_layers(adapter: Adapter, methods: Iterable[MethodSpec]) -> set[int]:

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from lofi import NUMERICS_VERSION
-from lofi.cell import Cell, stability_path
-from lofi.engine.batch import Batch, open_photos
+from lofi.cell import KEEP_ALL, Cell, stability_path
+from lofi.engine.batch import Batch, Photo, open_photos
 from lofi.engine.calibrate import calibrate
-from lofi.engine.job import Job, batches
+from lofi.engine.job import Job
 from lofi.engine.kept import Inside
+from lofi.engine.memory import in_batches
 from lofi.engine.plans import Plan, layouts, selections
 from lofi.engine.prefill import prefill
 from lofi.engine.select import Selected
@@ -29,6 +30,7 @@ from lofi.store import STABILITY, write_table
 
 NOISE = 1e-6
 Kept = frozenset[int] | str  # the tokens of one image, or why there are none
+Rows = list[dict[str, object]]
 
 
 def _noisy(x: Tensor) -> Tensor:
@@ -48,25 +50,44 @@ VARIANTS: Mapping[str, Callable[[Tensor], Tensor]] = {
 @torch.inference_mode()
 def stability(job: Job) -> int:
     """Write the file of one model and dataset, over its first images; the number of rows."""
-    session = open_session(job)
-    session.adapter.part(session.adapter.family.tower).float()
-    session.adapter.projector.float()
-    cells = [cell for cell in job.cells() if cell.seed == job.method(cell).seeds[0]]
-    session.fitted = calibrate(session, job, cells)
-    plans = [Plan(cell, job.method(cell), job.params_hash(cell)) for cell in cells]
+    # what keeps every token has nothing to choose
+    cells = [cell for cell in job.cells() if cell.seed == job.method(cell).seeds[0] and cell.keep != KEEP_ALL]
     photos = job.first_photos(job.sweep.stability_images)
-    rows: list[dict[str, object]] = []
-    with Progress(f"stability {job.model.name} / {job.dataset.name}", len(photos)) as progress:
-        for chunk in batches(photos, job.model.batch_images):
-            opened, _ = open_photos(chunk)
-            if opened:
-                rows += _rows(session, session.open(opened, [plan.method for plan in plans]), plans)
-            progress.advance(len(chunk))
+    rows: Rows = []
+    total = len(photos) * len(cells) * len(VARIANTS)
+    with Progress(f"stability {job.model.name} / {job.dataset.name}", total, "row") as progress:
+        for weights, alike in job.by_weights(cells).items():
+            for found in _alike(job, weights, alike, photos):
+                rows += found
+                progress.advance(len(found))
     path = job.results / stability_path(job.model.name, job.dataset.name)
     write_table(
         pa.Table.from_pylist(rows, schema=STABILITY), path, {"numerics": NUMERICS_VERSION, "images": len(photos)}
     )
     return len(rows)
+
+
+def _alike(job: Job, weights: str, cells: Sequence[Cell], photos: Sequence[Photo]) -> Iterator[Rows]:
+    """The rows of cells of the same weights, which share a loaded model."""
+    session = open_session(job, weights)
+    session.adapter.part(session.adapter.family.tower).float()
+    session.adapter.projector.float()
+    session.fitted = calibrate(session, job, cells)
+    plans = [Plan(cell, job.method(cell), job.params_hash(cell)) for cell in cells]
+    return in_batches(session, photos, plans, _chunk, _lost)
+
+
+def _chunk(session: Session, photos: Sequence[Photo], plans: Sequence[Plan]) -> Rows:
+    """The rows of the images that decode."""
+    opened, _ = open_photos(photos)
+    batches = session.open(opened, [plan.method for plan in plans]) if opened else []
+    return [row for batch in batches for row in _rows(session, batch, plans)]
+
+
+def _lost(session: Session, photo: Photo, plan: Plan, error: str) -> Rows:
+    """The rows of a cell that does not fit into memory with one image."""
+    found = {"status": "error", "error": error}
+    return [_row(plan.cell, variant, photo, None, found) for variant in VARIANTS]
 
 
 def _rows(session: Session, batch: Batch, plans: Sequence[Plan]) -> Iterator[dict[str, object]]:
@@ -76,17 +97,21 @@ def _rows(session: Session, batch: Batch, plans: Sequence[Plan]) -> Iterator[dic
         changed = kept_sets(session, replace(batch, encoded=batch.encoded.changed(change)), plans)
         for cell, sets in plain.items():
             for photo, one, other in zip(batch.photos, sets, changed[cell], strict=True):
-                yield {
-                    "model": cell.model,
-                    "dataset": cell.dataset,
-                    "method": cell.method,
-                    "keep": cell.keep,
-                    "seed": cell.seed,
-                    "variant": variant,
-                    "image_hash": photo.image_hash,
-                    "n_visual_full": batch.n_visual,
-                    **_compared(one, other),
-                }
+                yield _row(cell, variant, photo, batch.n_visual, _compared(one, other))
+
+
+def _row(cell: Cell, variant: str, photo: Photo, n: int | None, found: Mapping[str, object]) -> dict[str, object]:
+    return {
+        "model": cell.model,
+        "dataset": cell.dataset,
+        "method": cell.method,
+        "keep": cell.keep,
+        "seed": cell.seed,
+        "variant": variant,
+        "image_hash": photo.image_hash,
+        "n_visual_full": n,
+        **found,
+    }
 
 
 def _compared(one: Kept, other: Kept) -> dict[str, object]:
@@ -105,12 +130,12 @@ def kept_sets(session: Session, whole: Batch, plans: Sequence[Plan]) -> dict[Cel
 
 
 def _kept(session: Session, batch: Batch, plan: Plan, selected: Selected) -> list[Kept]:
-    stages = session.stages(plan.cell, plan.method)
+    stages = session.stages(plan.cell, plan.method, batch.n_visual)
     places = [selection.kept for selection in selected.selections]
     errors = dict(selected.errors)
     if stages is not None:
         inside = Inside(session.adapter, batch, plan.method, plan.cell.seed, stages)
         with inside.pruner as pruner:
-            prefill(session.adapter, batch.questions, selected, n_full=batch.n_visual, cache=None, pruner=pruner)
+            prefill(session.adapter, batch.questions, selected, encoded=batch.encoded, cache=None, pruner=pruner)
         places, errors = list(pruner.left.places), dict(inside.kept().errors)
     return [errors.get(row) or frozenset(kept.tolist()) for row, kept in enumerate(places)]

@@ -1,9 +1,10 @@
 """The two stages that run a model: `reference` and `evaluate`. Both resume from the cell cache."""
 
+import gc
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,22 +13,25 @@ import torch
 from torch import Tensor
 
 from lofi import NUMERICS_VERSION
-from lofi.cell import FLOOR, FULL, KEEP_ALL, Cell
+from lofi.cell import AS_LOADED, FLOOR, FULL, KEEP_ALL, Cell
 from lofi.data.registry import Card
 from lofi.engine.cache import Span
 from lofi.engine.calibrate import calibrate
 from lofi.engine.columns import Constants
-from lofi.engine.job import Job, batches
+from lofi.engine.job import Job
 from lofi.engine.plans import Plan
-from lofi.engine.run import FullRun, run_batch
+from lofi.engine.run import FullRun, joined, run_images
 from lofi.engine.session import Session
 from lofi.errors import UserError
 from lofi.models.clip_text import load_text_tower
 from lofi.models.load import load_model
+from lofi.models.weights import quantise
 from lofi.progress import Progress
 from lofi.provenance import commit, machine, versions
 from lofi.scoring.registry import get_scorer
 from lofi.store import read_if_valid
+
+FLOOR_PADDING = 8  # columns; not more memory to speak of, and other shapes for every kernel of the decoder
 
 
 @dataclass(frozen=True)
@@ -64,21 +68,17 @@ def reference(job: Job) -> Tally:
 
 def _reference_span(job: Job, session: Session, span: Span, full: Cell, floor: Cell) -> None:
     """One part of the reference. The floor is the same model in batches of another size."""
-    size = job.model.batch_images
     plans = {cell: Plan(cell, job.method(cell), job.params_hash(cell)) for cell in (full, floor)}
     photos = job.photos(span)
     samples: list[pa.Table] = []
     runs: list[FullRun] = []
-    for chunk in batches(photos, size):
-        tables, run = run_batch(session, chunk, [plans[full]], None)
+    for tables, run in run_images(session, photos, [plans[full]], None):
         samples.append(tables[full])
         runs.append(run)
-    hidden = {key: state for run in runs for key, state in run.hidden.items()}
-    means = {key: sites for run in runs for key, sites in run.means.items()}
-    target = FullRun(hidden, means)
-    floors = [
-        run_batch(session, chunk, [plans[floor]], target)[0][floor] for chunk in batches(photos, floor_batch(size))
-    ]
+    whole = joined(runs)
+    hidden, means = whole.hidden, whole.means
+    other = other_layout(session)  # than that of the batches that fit, whatever size was asked for
+    floors = [tables[floor] for tables, _ in run_images(other, photos, [plans[floor]], FullRun(hidden, means))]
     ids = [doc.sample_id for photo in photos for doc in photo.docs]
     job.cache(full).write_part(span, pa.concat_tables(samples))
     job.cache(full, "hidden").write_part(span, _hidden_table(ids, hidden))
@@ -86,9 +86,11 @@ def _reference_span(job: Job, session: Session, span: Span, full: Cell, floor: C
     job.cache(floor).write_part(span, pa.concat_tables(floors))
 
 
-def floor_batch(size: int) -> int:
-    """Images to a batch of the floor: never as many as of `full`, and other kernels where the size can choose them."""
-    return max(1, size // 8) if size > 1 else 2
+def other_layout(session: Session) -> Session:
+    """The same model for the floor: batches of fewer images, and questions with more padding where there is but one."""
+    size = session.constants.batch_size
+    fewer = replace(session.constants, batch_size=max(1, size // 8))
+    return replace(session, constants=fewer, padding=FLOOR_PADDING if size == 1 else 0)
 
 
 def evaluate(job: Job, cells: Sequence[Cell]) -> Tally:
@@ -96,17 +98,23 @@ def evaluate(job: Job, cells: Sequence[Cell]) -> Tally:
     missing = [cell for cell in cells if not job.cache(cell).is_finished(job.n_samples)]
     if missing:
         full = read_full_run(job)
-        session = open_session(job)
-        session.fitted = calibrate(session, job, missing)
         with Progress(f"evaluate {job.model.name} / {job.dataset.name}", len(missing) * job.n_samples) as progress:
-            for span in job.spans:
-                _evaluate_span(job, session, span, missing, full, progress)
-        metadata = provenance(job, session)
-        for cell in missing:
-            job.cache(cell).finish(job.spans, _samples(job.spans), {**metadata, "cell": str(cell)}, sort=True)
+            for weights, alike in job.by_weights(missing).items():
+                _evaluate_alike(job, weights, alike, full, progress)
     for cell in cells:
         job.cache(cell).publish(job.published(cell))
     return Tally(len(missing), len(cells) - len(missing))
+
+
+def _evaluate_alike(job: Job, weights: str, cells: Sequence[Cell], full: FullRun, progress: Progress) -> None:
+    """Cells of the same weights, which share a loaded model."""
+    session = open_session(job, weights)
+    session.fitted = calibrate(session, job, cells)
+    for span in job.spans:
+        _evaluate_span(job, session, span, cells, full, progress)
+    metadata = provenance(job, session)
+    for cell in cells:
+        job.cache(cell).finish(job.spans, _samples(job.spans), {**metadata, "cell": str(cell)}, sort=True)
 
 
 def _evaluate_span(
@@ -119,21 +127,28 @@ def _evaluate_span(
         return
     plans = [Plan(cell, job.method(cell), job.params_hash(cell)) for cell in lacking]
     parts: dict[Cell, list[pa.Table]] = {cell: [] for cell in lacking}
-    for chunk in batches(job.photos(span), job.model.batch_images):
-        tables, _ = run_batch(session, chunk, plans, full)
+    for tables, _ in run_images(session, job.photos(span), plans, full):
         for cell, rows in tables.items():
             parts[cell].append(rows)
-        progress.advance(len(lacking) * sum(len(photo.docs) for photo in chunk))
+            progress.advance(rows.num_rows)
     for cell, tables_of_cell in parts.items():
         job.cache(cell).write_part(span, pa.concat_tables(tables_of_cell))
 
 
-def open_session(job: Job) -> Session:
-    """The loaded model, ready for this dataset."""
+def open_session(job: Job, weights: str = AS_LOADED) -> Session:
+    """The loaded model, its decoder on these weights, ready for this dataset."""
+    gc.collect()  # hooks and modules refer to each other: a model before this one lives on, and two may not fit
     spec = job.model
     adapter = load_model(
-        spec.source, revision=spec.revision, dtype=spec.dtype, device=spec.device, attention=spec.attention
+        spec.source,
+        revision=spec.revision,
+        dtype=spec.dtype,
+        device=spec.device,
+        attention=spec.attention,
+        min_pixels=spec.min_pixels,
+        max_pixels=spec.max_pixels,
     )
+    quantised = None if weights == AS_LOADED else quantise(adapter, weights)
     card: Card = job.card
     values = {
         "run_id": run_id(job),
@@ -144,14 +159,14 @@ def open_session(job: Job) -> Session:
         "dataset_revision": job.docs.revision,
         "scorer": card.scorer,
         "dtype": str(adapter.dtype).removeprefix("torch."),
+        "weights": weights,
         "attn_impl": adapter.attention,
         "device": adapter.device.type,
     }
-    height, width = adapter.grid
     scorer = get_scorer(card.scorer)
-    constants = Constants(values, scorer, height * width, len(adapter.layers), spec.batch_images)
+    constants = Constants(values, scorer, len(adapter.layers), spec.batch_images)
     tower = spec.text_tower and load_text_tower(spec.text_tower, None, adapter.device, adapter.dtype)
-    return Session(adapter, constants, tower or None)
+    return Session(adapter, constants, tower or None, quantised)
 
 
 def run_id(job: Job) -> str:
@@ -171,6 +186,7 @@ def provenance(job: Job, session: Session) -> dict[str, Any]:
         "template": template,
         "template_hash": hashlib.sha256(template.encode()).hexdigest(),
         "constants": dict(session.constants.values),
+        **({"quantised": asdict(session.quantised)} if session.quantised else {}),
         "batch_images": job.model.batch_images,
         "shard": [job.shard, job.sweep.shards],
     }
@@ -205,7 +221,7 @@ def _images(spans: Iterable[Span]) -> list[int]:
     return [span.stop - span.start for span in spans]
 
 
-def _hidden_table(ids: Sequence[str], hidden: dict[str, Tensor]) -> pa.Table:
+def _hidden_table(ids: Sequence[str], hidden: Mapping[str, Tensor]) -> pa.Table:
     """One row per sample, null where the full model failed on it."""
     states = [hidden.get(key) for key in ids]
     return pa.table(
@@ -217,7 +233,7 @@ def _hidden_table(ids: Sequence[str], hidden: dict[str, Tensor]) -> pa.Table:
     )
 
 
-def _means_table(hashes: Sequence[str], means: dict[str, Any]) -> pa.Table:
+def _means_table(hashes: Sequence[str], means: Mapping[str, Any]) -> pa.Table:
     """One row per image and one column per site, null where the image did not decode."""
     sites = list(next(iter(means.values()))) if means else ["projector"]
     columns = {

@@ -11,7 +11,7 @@ again and again the token that adds most to the determinant, given the ones pick
 tower or without a question every relevance is 1, a plain DPP; the trace says so (`conditional` is 0).
 
 In an any-resolution image the relevance is scaled over all tiles together and each tile picks its own equal part
-of the tokens, the first tiles one more where the parts are not equal.
+of the tokens, the first tiles one more where the parts are not equal, and no tile more than it has.
 
 Deviations: the published code scales the relevance over all images of a batch, so that an image's tokens depend on
 the images beside it; lofi scales it over one image. Where all relevances are equal the code divides by zero; lofi
@@ -27,6 +27,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lofi.methods.allotment import fill_up
 from lofi.methods.context import Selection, VisualContext, best_first, complement, split_tiles
 from lofi.methods.similarity import cosines, unit_rows
 
@@ -88,18 +89,18 @@ def cdpruner(context: VisualContext, ks: Sequence[int], /, *, seed: int) -> list
     given = question_relevance(context)
     relevant = torch.ones(len(context), device=context.projected.device) if given is None else given
     parts = split_tiles(context)
-    weights = relevant.chunk(len(parts))
-    most = -(-max(ks, default=0) // len(parts))
+    sizes = [len(part) for part in parts]
+    weights = torch.split(relevant, sizes)
+    shares = [fill_up([0] * len(parts), sizes, range(len(parts)), k) for k in ks]
+    most = [max((share[i] for share in shares), default=0) for i in range(len(parts))]
     orders = [
-        greedy_map(conditional_kernel(part.projected, weight), most)
-        for part, weight in zip(parts, weights, strict=True)
+        greedy_map(conditional_kernel(part.projected, weight), count)
+        for part, weight, count in zip(parts, weights, most, strict=True)
     ]
-    rankings = [filled(order, weight, most) for order, weight in zip(orders, weights, strict=True)]
-    size = len(context) // len(parts)
+    rankings = [filled(*each) for each in zip(orders, weights, most, strict=True)]
     selections = []
-    for k in ks:
-        counts = [k // len(parts) + (i < k % len(parts)) for i in range(len(parts))]
-        kept = [rankings[i][:count].sort().values + i * size for i, count in enumerate(counts)]
+    for counts in shares:
+        kept = [rankings[i][:count].sort().values + sum(sizes[:i]) for i, count in enumerate(counts)]
         picked = sum(min(len(order), count) for order, count in zip(orders, counts, strict=True))
         trace = {"conditional": float(given is not None), "picked": float(picked)}
         selections.append(Selection(torch.cat(kept), trace=trace))

@@ -1,6 +1,6 @@
 """What a reducer before the LLM may look at, and what every reducer gives back."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
@@ -12,7 +12,7 @@ from lofi.errors import UserError
 # The papers name layers of CLIP-L, which has 24; another depth takes the same share of the way.
 PAPER_ENCODER_DEPTH = 24
 
-Part = TypeVar("Part")
+Part = TypeVar("Part", bound=Sized)
 
 
 class EncoderAttention(Protocol):
@@ -91,10 +91,15 @@ class Question:
 
 @dataclass(frozen=True)
 class Tiles:
-    """An any-resolution image: `count` equal tiles one after the other, the whole image first."""
+    """An any-resolution image: `count` tiles one after the other, the whole image first."""
 
     count: int
     layout: tuple[int, int]  # rows and columns of the tiles that follow the first; their product is count - 1
+    grids: tuple[tuple[int, int], ...] | None = None  # (h, w) of each tile, where the model has cut borders off
+
+    def sizes(self, n: int) -> list[int]:
+        """How many of n tokens each tile has."""
+        return [n // self.count] * self.count if self.grids is None else [h * w for h, w in self.grids]
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,13 @@ class VisualContext:
 
     def __len__(self) -> int:
         return len(self.projected)
+
+    @property
+    def grids(self) -> tuple[tuple[int, int], ...]:
+        """(h, w) of each tile, of one for an image of one grid."""
+        if self.tiles is None:
+            return (self.grid,)
+        return self.tiles.grids or (self.grid,) * self.tiles.count
 
 
 @dataclass(frozen=True)
@@ -183,14 +195,15 @@ def split_tiles(context: VisualContext) -> list[VisualContext]:
     """Each tile of an any-resolution image as an image of its own, with random numbers of its own."""
     if context.tiles is None:
         return [context]
-    count = context.tiles.count
-    hidden, projected = context.hidden.chunk(count), context.projected.chunk(count)
+    count, sizes = context.tiles.count, context.tiles.sizes(len(context))
+    hidden, projected = torch.split(context.hidden, sizes), torch.split(context.projected, sizes)
     extra = [None] * count if context.extra is None else context.extra.chunk(count)
     return [
         replace(
             context,
             hidden=hidden[i],
             projected=projected[i],
+            grid=context.grids[i],
             extra=extra[i],
             attention=context.attention.tile(i) if context.attention else None,
             blocks=context.blocks.tile(i) if context.blocks else None,
@@ -202,10 +215,17 @@ def split_tiles(context: VisualContext) -> list[VisualContext]:
 
 
 def portions(parts: Sequence[Part], k: int) -> list[tuple[Part, int]]:
-    """Each tile of an image with its part of k tokens: equal parts, the first tiles taking what is over."""
+    """Each tile of an image with its part of k tokens: equal parts, the first tiles taking what is over.
+
+    A tile that holds fewer than its part keeps all it has, and the others share the rest.
+    """
     if k < len(parts):
         raise UserError(f"{k} tokens are fewer than the {len(parts)} tiles of an image; keep at least {len(parts)}")
     share, over = divmod(k, len(parts))
+    if small := [i for i, part in enumerate(parts) if len(part) < share + (i < over)]:
+        left = [part for i, part in enumerate(parts) if i not in small]
+        rest = iter(portions(left, k - sum(len(parts[i]) for i in small)))
+        return [(part, len(part)) if i in small else next(rest) for i, part in enumerate(parts)]
     return [(part, share + (i < over)) for i, part in enumerate(parts)]
 
 

@@ -9,6 +9,8 @@ An image in tiles, m tokens each, the base tile (the whole image) first:
             are votes. Each tile has a region of the base tile, and gets the share of the rest that the region has
             of the votes, cut to a whole number, at most m.
 
+Where borders were cut off the tiles, each holds what is left of it, and no budget is larger than its tile.
+
 Inside the base and each tile the tokens with the largest CLS attention in the feature layer stay, in raster order.
 
 `regions` says which region belongs to which tile: `strips`, as many runs of consecutive raster tokens as there are
@@ -21,7 +23,8 @@ the budget, because shares are cut to whole numbers and to m; lofi gives what is
 tile with the most votes first (the lower index on ties), round by round, passing over full tiles, and to the base
 when all are full. Counts that sum to the budget stay the code's. Where m is no multiple of the number of tiles the
 first strips are one token longer; where no token votes (alpha = 1) all tiles weigh the same. The code divides by zero
-or fails there. Where the encoder has no CLS token, the attention that a token receives stands in for it.
+or fails there. The code chooses among all tokens of a tile and then loses those in the borders that the model cuts
+off; lofi chooses among what the model leaves. Where the encoder has no CLS token, the attention that a token receives stands in for it.
 """
 
 from collections.abc import Sequence
@@ -59,12 +62,12 @@ def vote_shares(votes: Tensor, alpha: float, regions: Tensor, count: int) -> Ten
     return found / found.sum() if len(voters) else torch.full((count,), 1 / count, device=votes.device)
 
 
-def split_budget(k: int, alpha: float, m: int, count: int) -> tuple[int, int]:
-    """How many of k tokens go to the base and to the `count` tiles together, m tokens each.
+def split_budget(k: int, alpha: float, m: int, room: int) -> tuple[int, int]:
+    """How many of k tokens go to the base, of m tokens, and to the tiles together, which have `room` for so many.
 
     The base takes what the tiles cannot hold.
     """
-    tiles = min(k - min(int(k * alpha), m), m * count)
+    tiles = min(k - min(int(k * alpha), m), room)
     return k - tiles, tiles
 
 
@@ -75,15 +78,16 @@ def hired(
     if context.tiles is None or context.tiles.count == 1:
         return prefixes(best_first(saliency(context)), ks)
     parts = split_tiles(context)
-    m, count = len(parts[0]), len(parts) - 1
+    sizes, count = [len(part) for part in parts], len(parts) - 1
+    m, rooms = sizes[0], sizes[1:]
     region = strips(m, count) if regions == "strips" else _covered(context, context.tiles, m)
     shares = vote_shares(saliency(parts[0], FIRST), alpha, region, count)
     rankings = [best_first(saliency(part)) for part in parts]
     selections = []
     for k in ks:
-        base, rest = split_budget(k, alpha, m, count)
-        budgets = [base, *allot(shares, rest, [m] * count)]
-        kept = [rank[:own].sort().values + m * i for i, (rank, own) in enumerate(zip(rankings, budgets, strict=True))]
+        base, rest = split_budget(k, alpha, m, sum(rooms))
+        budgets = zip(rankings, [base, *allot(shares, rest, rooms)], strict=True)
+        kept = [rank[:own].sort().values + sum(sizes[:i]) for i, (rank, own) in enumerate(budgets)]
         selections.append(Selection(torch.cat(kept)))
     return selections
 

@@ -105,10 +105,9 @@ def _check_request(name: str, context: VisualContext, ks: Sequence[int]) -> None
     for k in ks:
         if not 1 <= k <= n and not (own and k == OWN):
             raise UserError(f"method {name!r} cannot keep {k} of {n} tokens; use a count from 1 to {n}")
-    height, width = context.grid
-    tiles = context.tiles.count if context.tiles else 1
-    if "grid" in get_reducer(name).needs and height * width * tiles != n:
-        raise UserError(f"method {name!r} needs a grid, and {height} x {width} does not hold the {n} tokens")
+    if "grid" in get_reducer(name).needs and sum(height * width for height, width in context.grids) != n:
+        grids = ", ".join(f"{height} x {width}" for height, width in dict.fromkeys(context.grids))
+        raise UserError(f"method {name!r} needs a grid, and {grids} does not hold the {n} tokens")
 
 
 def _fault(selection: Selection, k: int, n: int, width: int) -> str:

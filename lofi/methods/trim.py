@@ -11,7 +11,7 @@ formed before the projector.
 `trim_auto` sets its own count, as the authors' released models do: it keeps as many tokens as there are outliers
 among the scores, above the third quartile by more than 1.5 times the distance between the quartiles. In an
 any-resolution image the outliers are counted over all tiles together and each tile keeps an equal part, with a mean
-of its own.
+of its own; a tile without so many tokens keeps all but one.
 
 Deviations: the published count does not include the mean row; lofi's does, so that a budget is what the language
 model reads. The published automatic ratio is taken over all images of a batch; lofi takes one image. The code gets
@@ -68,9 +68,11 @@ def trim_auto(context: VisualContext, ks: Sequence[int], /, *, seed: int) -> lis
     """As many tokens as there are outliers, in equal parts for each tile, and each tile's mean of the others."""
     parts = split_tiles(context)
     scores = [question_scores(part) for part in parts]
-    count = outliers(torch.stack(scores)) // len(parts)
-    size = len(context) // len(parts)
-    found = [with_mean(part, row, count).at(i * size) for i, (part, row) in enumerate(zip(parts, scores, strict=True))]
+    count = outliers(torch.cat(scores)) // len(parts)
+    found, start = [], 0
+    for part, row in zip(parts, scores, strict=True):
+        found.append(with_mean(part, row, min(count, len(part) - 1)).at(start))
+        start += len(part)
     rows = torch.cat([selection.embeds for selection in found if selection.embeds is not None])
     places = torch.cat([selection.rows for selection in found])
     return [Selection(torch.cat([selection.kept for selection in found]), rows, places) for _ in ks]

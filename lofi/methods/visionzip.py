@@ -11,7 +11,7 @@ targets. The CLS row stands at place 0.
 In an any-resolution image each tile gets an equal part of the k rows, the first tiles one more where the parts are
 not equal. The base tile (the whole image) comes first, in the order above. The rows of all other tiles follow
 together: all dominant ones in the raster order of the image that the tiles form, then all CLS rows, then all
-contextual rows.
+contextual rows. Where borders were cut off the tiles, which then differ in size, the rows follow tile after tile.
 
 `cls`: `auto` keeps the CLS row where the encoder has a CLS token, `keep` refuses an encoder without one, `drop` takes
 d image tokens instead, as `auto` does without CLS token.
@@ -86,6 +86,9 @@ class Tile:
     unit: Tensor  # (n, dv / heads) mean keys of length 1
     head: Tensor  # (1, dv) the CLS row, or (0, dv)
 
+    def __len__(self) -> int:
+        return len(self.context)
+
 
 @dataclass(frozen=True)
 class Zipped:
@@ -145,23 +148,32 @@ def _zip(tile: Tile, k: int) -> Zipped:
 
 
 def _packed(context: VisualContext, tiles: Tiles, zipped: Sequence[Zipped]) -> Selection:
-    """The rows of all tiles as the authors order them: the base tile's, then those of the others by `tile_order`."""
-    size, (height, width), (rows, columns) = len(context) // tiles.count, context.grid, tiles.layout
-    if height * width != size or rows * columns != tiles.count - 1:
-        raise ValueError(
-            f"a grid of {height} x {width} and a layout of {rows} x {columns} do not fit {tiles.count - 1} tiles "
-            f"of {size} tokens: their rows have no order"
-        )
-    placed = [tile.selection().at(i * size) for i, tile in enumerate(zipped)]
-    order = torch.arange(placed[0].count, device=placed[0].kept.device)
-    if len(zipped) > 1:
-        order = torch.cat([order, len(order) + tile_order(zipped[1:], context.grid, tiles.layout)])
+    """The rows of all tiles: as the authors order them, or tile after tile where their sizes differ."""
+    sizes = tiles.sizes(len(context))
+    placed = [tile.selection().at(sum(sizes[:i])) for i, tile in enumerate(zipped)]
+    order = torch.arange(sum(tile.count for tile in placed), device=placed[0].kept.device)
+    if tiles.grids is None:
+        order = _authors_order(context, tiles, zipped, order)
     return Selection(
         torch.cat([selection.kept for selection in placed]),
         torch.cat([tile.embeds for tile in zipped])[order],
         torch.cat([selection.rows for selection in placed])[order],
         {"tiles": float(len(zipped))},
     )
+
+
+def _authors_order(context: VisualContext, tiles: Tiles, zipped: Sequence[Zipped], order: Tensor) -> Tensor:
+    """(r,) `order` (r,) with the rows of the tiles behind the base by `tile_order`."""
+    size, (height, width), (rows, columns) = len(context) // tiles.count, context.grid, tiles.layout
+    if height * width != size or rows * columns != tiles.count - 1:
+        raise ValueError(
+            f"a grid of {height} x {width} and a layout of {rows} x {columns} do not fit {tiles.count - 1} tiles "
+            f"of {size} tokens: their rows have no order"
+        )
+    base = len(zipped[0].embeds)
+    if len(zipped) == 1:
+        return order
+    return torch.cat([order[:base], base + tile_order(zipped[1:], context.grid, tiles.layout)])
 
 
 def tile_order(zipped: Sequence[Zipped], grid: tuple[int, int], layout: tuple[int, int]) -> Tensor:

@@ -1,81 +1,18 @@
 """One adapter drives every family through its own modules: encode, embed, run the decoder, read logits."""
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection
 from functools import cached_property
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from lofi.errors import UserError
-from lofi.methods.context import Question, TextTower, VisualContext
-from lofi.models.blocks import ClipBlocks
-from lofi.models.families import TESTED_TRANSFORMERS, Family
-from lofi.models.taps import EncoderTap, TappedAttention
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A question as token ids, split where the image stands."""
-
-    before: tuple[int, ...]
-    after: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """b encoded images: all that reducers may look at."""
-
-    hidden: Tensor  # (b, n, dv)
-    projected: Tensor  # (b, n, d)
-    extra: Tensor  # (b, n_extra, dv)
-    entry: Tensor  # (b, n_extra + n, dv) what the encoder's first layer read
-    attention: TappedAttention
-    adapter: "Adapter"
-    index: tuple[int, ...]  # row -> its place among the images that the attention was tapped from
-
-    def context(
-        self, row: int, image_key: int, *, question: Question | None = None, tower: TextTower | None = None
-    ) -> VisualContext:
-        """What a reducer sees of the image in that row."""
-        return VisualContext(
-            hidden=self.hidden[row],
-            projected=self.projected[row],
-            grid=self.adapter.grid,
-            image_key=image_key,
-            attention=self.attention.of(self.index[row]),
-            feature_layer=self.adapter.feature_layer,
-            extra=self.extra[row] if self.extra.shape[1] else None,
-            project=self.adapter.project,
-            question=question,
-            tower=tower,
-            blocks=ClipBlocks(self.entry[row], self.adapter.encoder_layers, self.adapter.feature_layer),
-        )
-
-    def changed(self, change: Callable[[Tensor], Tensor]) -> "Encoded":
-        """The same with every feature changed."""
-        return replace(
-            self,
-            hidden=change(self.hidden),
-            projected=change(self.projected),
-            extra=change(self.extra),
-            entry=change(self.entry),
-            attention=self.attention.changed(change),
-        )
-
-    def take(self, rows: Sequence[int]) -> "Encoded":
-        """The images in these rows; one may come several times."""
-        taken = torch.tensor(rows, device=self.projected.device)
-        return replace(
-            self,
-            hidden=self.hidden[taken],
-            projected=self.projected[taken],
-            extra=self.extra[taken],
-            entry=self.entry[taken],
-            index=tuple(self.index[row] for row in rows),
-        )
+from lofi.models.encoded import Encoded
+from lofi.models.families import ENCODERS, TESTED_TRANSFORMERS, Encoder, Family, encoder_type
+from lofi.models.opened import Opened
+from lofi.models.placement import device_of
+from lofi.models.taps import EncoderTap
 
 
 class Adapter:
@@ -86,11 +23,13 @@ class Adapter:
         self.processor = processor
         self.family = family
         self.core: nn.Module = model.model  # type: ignore[assignment]
+        self.config: Any = model.config
+        vision: Any = model.config.vision_config  # type: ignore[union-attr]
+        self.encoder: Encoder = ENCODERS[encoder_type(family, vision.to_dict(), type(model).__name__)]
         self.projector = self.part(family.projector)
-        self.encoder_layers = list(self.part(family.encoder_layers).children())
+        self.encoder_layers = list(self.part(f"{family.tower}.{self.encoder.layers}").children())
         self.language = self.part(family.language)
         self.layers = list(self.part(f"{family.language}.layers").children())
-        self.config: Any = model.config
 
     def part(self, path: str) -> nn.Module:
         """The module at `path` below the core; its absence means another version of transformers."""
@@ -104,8 +43,8 @@ class Adapter:
 
     @cached_property
     def device(self) -> torch.device:
-        """Where the inputs go."""
-        return next(self.model.parameters()).device
+        """Where the inputs go, and all that the model's parts hand over, wherever those compute."""
+        return device_of(self.model.get_input_embeddings())  # type: ignore[operator]
 
     @cached_property
     def dtype(self) -> torch.dtype:
@@ -119,16 +58,10 @@ class Adapter:
         return str(config._attn_implementation)
 
     @cached_property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of visual tokens."""
-        vision = self.config.vision_config
-        side = vision.image_size // vision.patch_size
-        return side, side
-
-    @cached_property
     def feature_layer(self) -> int:
         """The encoder layer, from the end, whose output the projector reads."""
-        layer = int(self.config.vision_feature_layer)  # of the hidden states, whose first are the embeddings
+        # of the hidden states, whose first are the embeddings; families without such a choice read the last
+        layer = int(getattr(self.config, "vision_feature_layer", -1))
         return layer if layer < 0 else layer - 1 - len(self.encoder_layers)
 
     @cached_property
@@ -144,68 +77,85 @@ class Adapter:
         turn = [{"role": "user", "content": content}]
         return str(self.processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False))
 
-    def prompt(self, text: str) -> Prompt:
-        """The token ids before and after the image."""
-        ids: list[int] = self.processor.tokenizer(self.chat(text))["input_ids"]
-        image = self.config.image_token_id
-        if ids.count(image) != 1:
-            raise UserError(f"the chat template puts {ids.count(image)} images into a prompt; it must put one")
-        at = ids.index(image)
-        return Prompt(tuple(ids[:at]), tuple(ids[at + 1 :]))
-
     def text_ids(self, text: str) -> Tensor:
         """(t,) token ids of a text alone, outside any template."""
         ids: list[int] = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
         return torch.tensor(ids, dtype=torch.long, device=self.device)
 
-    def pixels(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
-        """The processor's tensors of RGB images, on the model's device."""
-        inputs = self.processor.image_processor(list(images), return_tensors="pt")
-        return {name: tensor.to(self.device, self.dtype) for name, tensor in inputs.items()}
-
     @torch.inference_mode()
-    def encode(self, pixels: dict[str, Tensor], layers: Collection[int] = ()) -> Encoded:
+    def encode(self, opened: Opened, layers: Collection[int] = ()) -> Encoded:
         """Run encoder and projector once; keep queries and keys of the encoder `layers` asked for."""
+        ids = opened.before.expand(len(opened), -1)
         with EncoderTap(self, layers) as tap:
-            features = self.core.get_image_features(**pixels, return_dict=True).pooler_output  # type: ignore[operator]
-        return self.encoded(tap, torch.stack(list(features)))
+            seen = self.core.get_image_features(**opened.pixels, return_dict=True)  # type: ignore[operator]
+            images = tap.read(ids, self.placeholders(ids))
+        size, order = images.geometries[0].size, images.geometries[0].order
+        lines = _by_image(seen.pooler_output, size).to(self.device)
+        levels = getattr(seen, "deepstack_features", None) or ()
+        deep = tuple(_by_image(level, size).to(self.device) for level in levels)
+        return Encoded(images, lines, lines[:, order.to(lines.device)], deep, tuple(range(len(images))))
 
-    def encoded(self, tap: EncoderTap, projected: Tensor) -> Encoded:
-        """What a tap recorded, with the (b, n, d) features that came out of the projector."""
-        return Encoded(
-            hidden=tap.hidden(),
-            projected=projected,
-            extra=tap.extra(),
-            entry=tap.entry(),
-            attention=tap.attention(),
-            adapter=self,
-            index=tuple(range(len(projected))),
-        )
+    def placeholders(self, ids: Tensor) -> Tensor:
+        """(b, s) bool: where the tokens of images stand in prompts."""
+        found: Tensor = ids == self.config.image_token_id
+        return found
 
     def project(self, rows: Tensor) -> Tensor:
-        """(r, dv) encoder outputs to (r, d) rows that the LLM reads."""
+        """(r, dh) rows as the projector reads them to (r, d) rows that the LLM reads."""
         # `forward`, not a call: hooks on the projector look at whole images, and one of them may be asking for this
-        projected: Tensor = self.projector.forward(rows)
-        return projected
+        projected: Tensor = self.projector.forward(rows.reshape(-1, self._patch_width(rows))).to(rows.device)
+        if self.family.after_projector is None:
+            return projected
+        path, _, name = self.family.after_projector.rpartition(".")
+        weight: Tensor = getattr(self.part(path), name)
+        return projected @ weight.to(rows.device)
+
+    def _patch_width(self, rows: Tensor) -> int:
+        """What the projector reads at a time: a token of several patches comes as so many rows, if `groups` says so."""
+        return rows.shape[1] // (
+            self.config.vision_config.spatial_merge_size**2 if self.family.groups == "merged" else 1
+        )
 
     def embed(self, ids: Tensor) -> Tensor:
         """(…) token ids to (…, d) input embeddings."""
         embedding: nn.Module = self.model.get_input_embeddings()  # type: ignore[operator]
         return embedding(ids)  # type: ignore[no-any-return]
 
-    def decode(self, embeds: Tensor, positions: Tensor, mask: Tensor, cache: Any = None) -> Tensor:
+    def decode(self, embeds: Tensor, positions: Tensor, mask: Tensor, cache: Any = None, **deep: Any) -> Tensor:
         """(b, s, d) embeddings to (b, s, d) normed hidden states, under an explicit mask.
 
-        positions: (b, s); mask: (b, 1, s, keys), true where a token may attend.
+        positions: (b, s), or (3, b, s); mask: (b, 1, s, keys), true where a token may attend; deep: features that the
+        decoder adds after its first layers.
         """
+        if self.family.positions == "mrope" and positions.ndim == 2:
+            positions = positions.expand(3, -1, -1)
         output = self.language(
             inputs_embeds=embeds,
             position_ids=positions,
-            attention_mask=self.native_mask(mask),
+            attention_mask=self._masks(mask),
             past_key_values=cache,
             use_cache=cache is not None,
+            **deep,
         )
-        return output.last_hidden_state  # type: ignore[no-any-return]
+        return output.last_hidden_state.to(embeds.device)  # type: ignore[no-any-return]
+
+    def _masks(self, mask: Tensor) -> Any:
+        """The mask as the decoder takes it: one for each kind of layer, where there are several."""
+        native = self.native_mask(mask)
+        if not self.family.rotary_by_layer:
+            return native
+        self.check_window(mask.shape[-1])
+        config: Any = self.language.config
+        return dict.fromkeys(set(config.layer_types), native)
+
+    def check_window(self, columns: int) -> None:
+        """Refuse a prompt with its answer of so many columns where some layers do not see all of them."""
+        config: Any = self.language.config
+        if self.family.rotary_by_layer and columns >= config.sliding_window:
+            raise UserError(
+                f"a prompt of {columns} tokens does not fit into the window of {config.sliding_window} of "
+                "the decoder's sliding layers, which lofi does not cut; use shorter questions"
+            )
 
     def native_mask(self, mask: Tensor) -> Tensor:
         """A boolean mask as the attention implementation wants it."""
@@ -214,7 +164,31 @@ class Adapter:
         floor = torch.finfo(self.dtype).min
         return torch.zeros(mask.shape, dtype=self.dtype, device=mask.device).masked_fill(~mask, floor)
 
+    def causal_mask(self, real: Tensor) -> Tensor:
+        """The mask (b, 1, s, s) of prompts of which `real` (b, s) is no padding; padding sees itself alone."""
+        order = torch.arange(real.shape[1], device=real.device)
+        seen = (order[:, None] >= order) & real[:, None, :] & real[:, :, None]
+        return self.native_mask((seen | torch.eye(len(order), dtype=torch.bool, device=real.device))[:, None])
+
+    def policy(self, positions: str) -> str:
+        """The position policy that is run: where positions are rows and columns, every token keeps its own."""
+        return "kept" if self.family.positions == "mrope" else positions
+
+    def rotary(self, layer: int, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cos and sin (b, s, w) of positions (b, s) at a decoder layer, by the decoder's own embedding."""
+        embedding = self.language.get_submodule(self.family.rotary)
+        kind = getattr(self.layers[layer].get_submodule(self.family.attention), "layer_type", None)
+        by_layer = {"layer_type": kind} if self.family.rotary_by_layer else {}
+        cos, sin = embedding(hidden, position_ids=positions, **by_layer)
+        return cos.to(hidden.device), sin.to(hidden.device)
+
     def logits(self, hidden: Tensor) -> Tensor:
         """(…, d) normed hidden states to (…, v) float32 logits, by the model's own head."""
         head: nn.Module = self.model.get_output_embeddings()  # type: ignore[operator]
-        return head(hidden).float()  # type: ignore[no-any-return]
+        return head(hidden).to(hidden.device).float()  # type: ignore[no-any-return]
+
+
+def _by_image(features: Any, size: int) -> Tensor:
+    """(b, size, d) features of all images, however the model hands them over."""
+    flat = features.flatten(0, -2) if isinstance(features, Tensor) else torch.cat(list(features))
+    return flat.reshape(-1, size, flat.shape[-1])

@@ -28,18 +28,19 @@ PARTS = (
 class ClipBlocks:
     """One image in front of the encoder, as `lofi.methods.context.EncoderBlocks` promises it.
 
-    entry: (t, dv) what the first layer reads, CLS first where there is one: embeddings after the tower's own norm.
+    entries: of each tile (t, dv) what the first layer reads, CLS first where there is one: embeddings after the
+    tower's own norm.
     layers: all layers of the encoder. feature_layer: the one whose output is read, -1 for the last.
     """
 
-    def __init__(self, entry: Tensor, layers: Sequence[nn.Module], feature_layer: int) -> None:
-        self._entry = entry
-        self._layers = layers[: feature_layer % len(layers) + 1]
+    def __init__(self, entries: Sequence[Tensor], layers: Sequence[nn.Module], feature_layer: int) -> None:
+        self._entries, self._feature_layer = entries, feature_layer
+        self._all, self._layers = layers, layers[: feature_layer % len(layers) + 1]
 
     @torch.inference_mode()
     def run(self, merge: Callable[[int, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]) -> Tensor:
         """(t, dv) states at the feature layer, after `merge` between attention and MLP of every block."""
-        x = self._entry
+        (x,) = self._entries
         sizes = torch.ones(len(x), device=x.device)
         # Parts are looked up here, so that an encoder of another kind fails only where a reducer runs it.
         for index, block in enumerate(map(_Block, self._layers)):
@@ -49,8 +50,8 @@ class ClipBlocks:
         return x
 
     def tile(self, index: int) -> "ClipBlocks":
-        """The whole image is the only tile."""
-        raise ValueError(f"this image has no tiles, so none of number {index}")
+        """The encoder in front of one tile."""
+        return ClipBlocks((self._entries[index],), self._all, self._feature_layer)
 
 
 class _Block:
@@ -71,15 +72,16 @@ class _Block:
     def attend(self, x: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         """The raw keys (t, dv), and the states (t, dv) after attention, which adds log(sizes) to every key's logits."""
         normed = self._norm1(x)
-        keys: Tensor = self._key(normed)
-        query, key, value = (self._split(side) for side in (self._query(normed), keys, self._value(normed)))
+        keys: Tensor = self._key(normed).to(x.device)
+        sides = self._query(normed).to(x.device), keys, self._value(normed).to(x.device)
+        query, key, value = map(self._split, sides)
         bias = sizes.log().to(query.dtype).expand(1, 1, len(x), -1)
         mixed = scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=self._scale)
-        return keys, x + self._out(mixed[0].transpose(0, 1).reshape(len(x), -1))
+        return keys, x + self._out(mixed[0].transpose(0, 1).reshape(len(x), -1)).to(x.device)
 
     def transform(self, x: Tensor) -> Tensor:
         """The states (t, dv) after the MLP."""
-        return x + self._mlp(self._norm2(x))  # type: ignore[no-any-return]
+        return x + self._mlp(self._norm2(x)).to(x.device)  # type: ignore[no-any-return]
 
     def _split(self, side: Tensor) -> Tensor:
         """(1, heads, t, w) of queries, keys or values (t, dv)."""

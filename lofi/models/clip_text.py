@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from lofi.errors import UserError
-from lofi.models.facts import model_folder
+from lofi.models.facts import local_folder
+from lofi.models.placement import device_named
 
 
 class ClipTextTower:
@@ -77,15 +78,11 @@ def load_text_tower(
     """
     from transformers import AutoTokenizer, CLIPModel
 
-    folder = model_folder(source, revision)
-    if folder is None:
-        raise UserError(f"model {source!r} is not on this machine; run `lofi prepare --model` where there is a network")
+    folder = local_folder(source, revision)
     kind = json.loads((folder / "config.json").read_text()).get("model_type")
     if kind != "clip":
         raise UserError(f"text tower {source!r} is of type {kind!r}; give a whole CLIP model, whose type is 'clip'")
-    if not any(folder.glob("*.safetensors")):
-        raise UserError(f"text tower {source!r} has no safetensors weights, and lofi loads nothing else")
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model = CLIPModel.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
-    target = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    target = device if isinstance(device, torch.device) else device_named(device)
     return ClipTextTower(model.to(target).eval().requires_grad_(False), tokenizer)

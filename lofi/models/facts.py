@@ -2,31 +2,59 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
 from lofi.errors import UserError, unknown
-from lofi.models.families import get_family
+from lofi.models.families import ENCODERS, Encoder, Family, encoder_type, get_family
 
 EMBEDDED = "embedded:"
 ASSETS = Path(__file__).parent.parent / "assets"
 _BLOCK = 1 << 20
-# Configs on the hub leave out what equals transformers' default for the decoder, and LLaVA-1.5 leaves out its depth.
-DEFAULT_DEPTH = {"llama": 32, "mistral": 32, "qwen2": 32}
+# Configs on the hub leave out what equals transformers' default; LLaVA-1.5 leaves out the depth of its decoder.
+DEFAULT_DEPTH = {
+    "llama": 32,
+    "mistral": 32,
+    "qwen2": 32,
+    "qwen2_vl_text": 80,
+    "qwen2_5_vl_text": 80,
+    "qwen3_vl_text": 32,
+    "gemma3_text": 26,
+}
+DEFAULT_VISION = {
+    "clip_vision_model": {"image_size": 224, "patch_size": 32, "hidden_size": 768, "num_hidden_layers": 12},
+    "siglip_vision_model": {"image_size": 224, "patch_size": 16, "hidden_size": 768, "num_hidden_layers": 12},
+    "internvl_vision": {"image_size": 448, "patch_size": 14, "hidden_size": 1024, "num_hidden_layers": 24},
+    "idefics3_vision": {"image_size": 224, "patch_size": 32, "hidden_size": 1152, "num_hidden_layers": 12},
+    "smolvlm_vision": {"image_size": 224, "patch_size": 32, "hidden_size": 1152, "num_hidden_layers": 12},
+    "qwen2_vl_vision": {"embed_dim": 1280, "depth": 32},
+    "qwen2_5_vl_vision": {"hidden_size": 3584, "depth": 32},
+    "qwen3_vl_vision": {"hidden_size": 1152, "depth": 27},
+}
+DEFAULT_MERGING = {"mm_tokens_per_image": 256, "downsample_ratio": 0.5, "scale_factor": 2}
+
+# By `Family.groups`: how many tokens stand along a side of so many patches. Those that are not here follow the image.
+SIDES: dict[str, Callable[[Mapping[str, Any], int], int]] = {
+    "one_to_one": lambda _config, patches: patches,
+    "pooled": lambda config, _patches: isqrt(config["mm_tokens_per_image"]),
+    "shuffled": lambda config, patches: int(patches * config["downsample_ratio"]),
+    "connected": lambda config, patches: patches // int(config["scale_factor"]),
+}
 
 
 @dataclass(frozen=True)
 class Facts:
     """One model, as far as its config.json tells."""
 
-    family: str
-    grid: tuple[int, int] | None  # None where it depends on the image
-    n_visual: int | None
-    has_cls: bool
-    encoder: str  # model_type of the vision encoder
-    encoder_width: int | None
-    encoder_depth: int | None
+    family: Family
+    encoder: Encoder
+    grid: tuple[int, int] | None  # of an image, or of each of its tiles; None where it follows the image
+    n_visual: int | None  # of an image; None where it follows the image
+    encoder_width: int
+    encoder_depth: int
     feature_layer: int | None  # the encoder layer, from the end, whose output the projector reads
     depth: int | None  # layers of the decoder
 
@@ -53,6 +81,47 @@ def model_folder(source: str, revision: str | None) -> Path | None:
     return Path(cached).parent if isinstance(cached, str) else None
 
 
+def local_folder(source: str, revision: str | None) -> Path:
+    """The folder of a model that is wholly on this machine, or an error that says how it gets there."""
+    folder = model_folder(source, revision)
+    if folder is None:
+        raise UserError(f"model {source!r} is not on this machine; run `lofi prepare --model` where there is a network")
+    if missing := missing_weights(folder):
+        raise UserError(
+            f"model {source!r} is on this machine without {missing[0]}, and lofi loads weights from safetensors only; "
+            "for a model of the hub run `lofi prepare --model` where there is a network"
+        )
+    return folder
+
+
+def missing_weights(folder: Path) -> list[str]:
+    """The weight files that a model's folder should have and has not; a download may have been killed."""
+    index = folder / "model.safetensors.index.json"
+    named = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else {"model.safetensors"}
+    return sorted(name for name in named if not (folder / name).is_file())
+
+
+def check_pixel_limits(source: str, folder: Path, names: Collection[str]) -> None:
+    """Refuse min_pixels or max_pixels, as `names` has them, for a processor that has no use for them."""
+    if names and not _follows_size(folder):
+        raise UserError(
+            f"model {source!r} has {' and '.join(names)}, but its processor brings images to fixed sizes, whatever "
+            "theirs; remove them"
+        )
+
+
+def _follows_size(folder: Path) -> bool:
+    """Whether the processor lets an image keep its size between a least and a most number of pixels."""
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        if (folder / name).is_file():
+            config = json.loads((folder / name).read_text())
+            config = config.get("image_processor", config)
+            # two edges, which are numbers of pixels: Qwen's processors, and those that come from them
+            size = config.get("size") or {}
+            return {"min_pixels", "max_pixels"} <= config.keys() or {"shortest_edge", "longest_edge"} <= size.keys()
+    return False
+
+
 def read_facts(source: str, revision: str | None) -> Facts | None:
     """Facts of the model, or None where its files are not on this machine yet."""
     folder = model_folder(source, revision)
@@ -62,19 +131,26 @@ def read_facts(source: str, revision: str | None) -> Facts | None:
         config = json.loads((folder / "config.json").read_text())
     except ValueError as error:
         raise UserError(f"model {source!r} has a config.json that is no JSON: {error}") from None
-    family = get_family(config, source)
-    vision, text = config.get("vision_config", {}), config.get("text_config", {})
-    grid = _grid(vision)
+    return facts_of(config, source)
+
+
+def facts_of(config: Mapping[str, Any], source: str) -> Facts:
+    """Facts of a model's configuration, whether it leaves out defaults or not."""
+    family, given = get_family(config, source), config.get("vision_config", {})
+    kind = encoder_type(family, given, source)
+    vision, text = {**DEFAULT_VISION[kind], **given}, config.get("text_config", {})
+    grid, depth = _grid(family, {**DEFAULT_MERGING, **config}, vision), _either(vision, "depth", "num_hidden_layers")
+    # older checkpoints have the decoder's numbers beside the encoder's configuration
+    layers = text.get("num_hidden_layers", config.get("num_hidden_layers"))
     return Facts(
-        family=family.model_type,
+        family=family,
+        encoder=ENCODERS[kind],
         grid=grid,
-        n_visual=grid[0] * grid[1] if grid else None,
-        has_cls=vision.get("model_type") == "clip_vision_model",
-        encoder=str(vision.get("model_type")),
-        encoder_width=vision.get("hidden_size"),
-        encoder_depth=vision.get("num_hidden_layers"),
-        feature_layer=_feature_layer(config.get("vision_feature_layer", -2), vision.get("num_hidden_layers")),
-        depth=text.get("num_hidden_layers", DEFAULT_DEPTH.get(text.get("model_type"))),
+        n_visual=None if grid is None or family.free_size else grid[0] * grid[1],
+        encoder_width=_either(vision, "embed_dim", "hidden_size"),
+        encoder_depth=depth,
+        feature_layer=_feature_layer(config.get("vision_feature_layer", family.feature_layer), depth),
+        depth=DEFAULT_DEPTH.get(str(text.get("model_type"))) if layers is None else layers,
     )
 
 
@@ -91,9 +167,7 @@ def tower_width(source: str) -> int | None:
 
 def fingerprint(source: str, revision: str | None) -> str:
     """The revision that cell keys carry: the hub commit, or a hash over the folder's every byte."""
-    folder = model_folder(source, revision)
-    if folder is None:
-        raise UserError(f"model {source!r} is not on this machine; run `lofi prepare --model` where there is a network")
+    folder = local_folder(source, revision)
     if folder.parent.name == "snapshots":  # the hub cache names the folder by its commit
         return folder.name
     digest = hashlib.sha256()
@@ -105,11 +179,24 @@ def fingerprint(source: str, revision: str | None) -> str:
     return digest.hexdigest()[:40]
 
 
-def _grid(vision: dict[str, Any]) -> tuple[int, int] | None:
-    size, patch = vision.get("image_size"), vision.get("patch_size")
-    if not isinstance(size, int) or not isinstance(patch, int):
+def _grid(family: Family, config: Mapping[str, Any], vision: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Rows and columns of the tokens of an image or a tile, where all have the same."""
+    if family.groups not in SIDES or not family.whole_tiles:
         return None
-    return size // patch, size // patch
+    pixels, patch = _two(vision["image_size"]), _two(vision["patch_size"])
+    rows, columns = (SIDES[family.groups](config, pixels[i] // patch[i]) for i in range(2))
+    return rows, columns
+
+
+def _either(entries: Mapping[str, Any], *names: str) -> int:
+    """The number that goes by one of the names, the first of which counts."""
+    return next(int(entries[name]) for name in names if name in entries)
+
+
+def _two(size: Any) -> tuple[int, int]:
+    """Height and width of what may be given as one number."""
+    height, width = size if isinstance(size, list | tuple) else (size, size)
+    return height, width
 
 
 def _feature_layer(layer: object, depth: int | None) -> int | None:

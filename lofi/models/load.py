@@ -2,41 +2,105 @@
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from lofi.errors import UserError
-from lofi.models.facts import model_folder
+from lofi.errors import UserError, unknown
+from lofi.models.facts import check_pixel_limits, local_folder
 from lofi.models.families import get_family
 
 if TYPE_CHECKING:
     from lofi.models.adapter import Adapter
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+ATTENTIONS = ("sdpa", "eager")
 
 
 def load_model(
-    source: str, *, revision: str | None = None, dtype: str = "auto", device: str = "auto", attention: str = "sdpa"
+    source: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    attention: str = "sdpa",
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
 ) -> "Adapter":
-    """The adapter of a model: a hub id in the local cache, a folder, or `embedded:<name>`.
+    """The adapter of a model: what `load_pretrained` gives, seen through its family's description."""
+    from lofi.models.adapter import Adapter
 
-    dtype `auto` is the checkpoint's own; device `auto` is the first GPU, else the CPU.
+    model, processor = load_pretrained(
+        source,
+        revision=revision,
+        dtype=dtype,
+        device=device,
+        attention=attention,
+        min_pixels=min_pixels,
+        max_pixels=max_pixels,
+    )
+    return Adapter(model, processor, get_family(model.config.to_dict(), source))
+
+
+def load_pretrained(
+    source: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    attention: str = "sdpa",
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+) -> tuple[Any, Any]:
+    """The library's own model, ready to answer, and its processor: a hub id in the local cache, a folder, or
+    `embedded:<name>`.
+
+    dtype `auto` is the checkpoint's own; device `auto` is the first GPU, else the CPU, and `map` spreads a model over
+    all that there is. min_pixels and max_pixels bound the size of an image where the processor follows it.
     """
-    import torch
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    for kind, value, known in (("dtype", dtype, DTYPES), ("attention", attention, ATTENTIONS)):
+        if value not in known:
+            raise unknown(kind, value, known)
+    folder = local_folder(source, revision)
+    get_family(json.loads((folder / "config.json").read_text()), source)
+    limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
+    processor = _processor(source, folder, {name: value for name, value in limits.items() if value is not None})
+    return _model(folder, dtype, device, attention), processor
+
+
+def _processor(source: str, folder: Path, limits: dict[str, int]) -> Any:
+    from lofi.models.processor import load_processor
+
+    check_pixel_limits(source, folder, limits)
+    processor = load_processor(folder)
+    if limits:
+        kind = type(processor.image_processor)
+        processor.image_processor = kind.from_pretrained(folder, local_files_only=True, **limits)
+        size = processor.image_processor.size  # its edges are numbers of pixels
+        if size["shortest_edge"] > size["longest_edge"]:
+            raise UserError(
+                f"model {source!r} has at least {size['shortest_edge']} and at most {size['longest_edge']} pixels; "
+                "give min_pixels and max_pixels that leave something between them"
+            )
+    return processor
+
+
+def _model(folder: Path, dtype: str, device: str, attention: str) -> Any:
+    from transformers import AutoModelForImageTextToText
     from transformers.utils import logging
 
-    from lofi.models.adapter import Adapter
+    from lofi.models.placement import SPREAD, device_named
 
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
-    folder = model_folder(source, revision)
-    if folder is None:
-        raise UserError(f"model {source!r} is not on this machine; run `lofi prepare --model` where there is a network")
-    family = get_family(json.loads((folder / "config.json").read_text()), source)
-    processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+    target = None if device == SPREAD else device_named(device)
     model = AutoModelForImageTextToText.from_pretrained(
-        folder, dtype=dtype, attn_implementation=attention, use_safetensors=True, local_files_only=True
+        folder,
+        dtype=dtype,
+        attn_implementation=attention,
+        device_map="auto" if target is None else None,
+        use_safetensors=True,
+        local_files_only=True,
     )
-    target = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    model.to(target).eval().requires_grad_(False)
-    return Adapter(model, processor, family)
+    if target is not None:
+        model.to(target)
+    return model.eval().requires_grad_(False)

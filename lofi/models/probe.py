@@ -5,7 +5,7 @@ attends to nothing. So projections, head norms and rotary embedding are the libr
 attention map is ever made.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -57,7 +57,8 @@ def probe(adapter: Adapter, layer: int, hidden: Tensor, rotary: Rotary) -> tuple
             attention(hidden_states=norm(hidden), position_embeddings=rotary, attention_mask=None, past_key_values=None)
     except _Seen as seen:
         shared = seen.queries.shape[1] // seen.keys.shape[1]
-        return seen.queries, seen.keys.repeat_interleave(shared, dim=1)
+        keys = seen.keys.repeat_interleave(shared, dim=1)
+        return seen.queries.to(hidden.device), keys.to(hidden.device)
     raise RuntimeError(f"{type(attention).__name__} of layer {layer} did not go through the attention interface")
 
 
@@ -70,14 +71,14 @@ def without_rotary(rotary: Rotary) -> Rotary:
 class Probes:
     """Queries and keys of all rows at one stage, made once."""
 
-    def __init__(self, adapter: Adapter, states: dict[int, Tensor], rotary: Rotary) -> None:
-        self._adapter, self._states, self._rotary = adapter, states, rotary
+    def __init__(self, adapter: Adapter, states: Mapping[int, Tensor], rotary: Mapping[int, Rotary]) -> None:
+        self._adapter, self._states, self._rotary = adapter, states, rotary  # by layer
         self._made: dict[tuple[int, bool], tuple[Tensor, Tensor]] = {}
 
     def get(self, layer: int, rotary: bool) -> tuple[Tensor, Tensor]:
         """Queries and keys (b, heads, s, w)."""
         if (layer, rotary) not in self._made:
-            turned = self._rotary if rotary else without_rotary(self._rotary)
+            turned = self._rotary[layer] if rotary else without_rotary(self._rotary[layer])
             self._made[layer, rotary] = probe(self._adapter, layer, self._states[layer], turned)
         return self._made[layer, rotary]
 

@@ -6,7 +6,6 @@ A layer's cache holds what that layer has read; a decoding step cuts its mask to
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,90 +15,56 @@ from lofi.methods.context import Selection
 from lofi.methods.decoder import DecoderView
 from lofi.methods.schedule import Stages
 from lofi.models.adapter import Adapter
+from lofi.models.columns import Columns, cut_axis, cut_mask, step_mask
+from lofi.models.deepstack import Deepstack
 from lofi.models.probe import Probes, Rotary
 from lofi.models.taps import Hooks
 
 Choose = Callable[[int, DecoderView, int], Selection]  # row, view, count
 
 
-@dataclass(frozen=True)
-class Columns:
-    """What stands in the columns of b prompts that are padded to s: `visual` columns in one block, all rows alike."""
-
-    visual: Tensor  # (b, v) long, the columns of the visual tokens
-    places: Tensor  # (b, v) long, their raster places
-    real: Tensor  # (b, s) bool, no padding
-    positions: Tensor  # (b, s) long
-    origin: Tensor  # (b, s) long, the column of the unpruned prompt whose position a token has
-    ranks: Tensor  # (b, s) long, the column of the unpruned prompt whose row of the mask a token has
-
-    @classmethod
-    def of(cls, visual: Tensor, real: Tensor, positions: Tensor) -> "Columns":
-        """The columns of prompts before any pruning."""
-        own = torch.arange(real.shape[1], device=real.device).expand_as(real)
-        places = torch.arange(visual.shape[1], device=real.device).expand_as(visual)
-        return cls(visual, places, real, positions, own, own)
-
-    def keep(self, rows: Tensor, positions: str) -> tuple["Columns", Tensor]:
-        """The columns that are left where only `rows` (b, r) of the visual tokens go on, and their indices (b, s')."""
-        block = self.visual[:, :1]
-        n, r = self.visual.shape[1], rows.shape[1]
-        ahead = int(block[0, 0])
-        left, right = self._outside(0, ahead), self._outside(ahead + n, self.real.shape[1])
-        index = torch.cat([left, self.visual.gather(1, rows), right], 1)
-        # In their order the rows of the block are causal, whatever tokens they hold: a merged token comes last.
-        ranked = torch.cat([left, self.visual[:, :r], right], 1)
-        real = self.real.gather(1, index)
-        placed = (real.cumsum(1) - 1).clamp_min(0) if positions == "reindexed" else self.positions.gather(1, index)
-        columns = Columns(
-            visual=ahead + torch.arange(r, device=rows.device).expand_as(rows),
-            places=self.places.gather(1, rows),
-            real=real,
-            positions=placed,
-            origin=self.origin.gather(1, index),
-            ranks=self.ranks.gather(1, ranked),
-        )
-        return columns, index
-
-    def _outside(self, start: int, stop: int) -> Tensor:
-        """(b, stop - start) columns."""
-        return torch.arange(start, stop, device=self.real.device).expand(len(self.real), -1)
-
-
 class PruneInDecoder(Hooks):
-    """While the block lasts, prompts lose visual tokens before the layers of `plan`.
+    """While the block lasts, prompts lose visual tokens before the layers of their plans.
 
     `begin` says where the visual tokens of the coming prefill stand. `choose` selects for one row at one stage.
     """
 
-    def __init__(
-        self,
-        adapter: Adapter,
-        plan: Stages,
-        choose: Choose,
-        *,
-        positions: str,
-        grid: tuple[int, int],
-        image_keys: Sequence[int],
-    ) -> None:
+    def __init__(self, adapter: Adapter, choose: Choose, *, positions: str) -> None:
         super().__init__()
-        self._adapter, self._choose, self._positions = adapter, choose, positions
-        self._plan = {stage.layer: stage.count for stage in plan}
-        self._grid, self._keys = grid, image_keys
-        self._first = min(self._plan, default=len(adapter.layers))
+        self._adapter, self._choose = adapter, choose
+        self._positions = adapter.policy(positions)
+        self._plans: list[dict[int, int]] = []  # of each row: layer -> count
+        self._grids: Sequence[tuple[int, int]] = ()
+        self._keys: Sequence[int] = ()
+        self._first = len(adapter.layers)
         self._start: Columns
         self._now: Columns | None = None
         self._entry = self._previous = torch.empty(0)
+        self._rotaries: dict[int, Rotary] = {}  # layer -> cos and sin of the whole prompt
         self.read: dict[int, Columns] = {}  # layer -> what it read in the prefill
         self._handles += [
             layer.register_forward_pre_hook(self._hook(index), with_kwargs=True)
             for index, layer in enumerate(adapter.layers)
         ]
+        if adapter.family.deepstack:
+            self._handles.append(Deepstack(adapter, lambda: self._now))
 
-    def begin(self, columns: Columns) -> None:
-        """Announce a prefill."""
+    def begin(
+        self,
+        columns: Columns,
+        plans: Sequence[Stages],
+        *,
+        grids: Sequence[tuple[int, int]],
+        image_keys: Sequence[int],
+    ) -> None:
+        """Announce a prefill: its columns, and for each row its stages, its grid and the key of its image."""
         self._start, self._now = columns, columns
-        self.read = {}
+        self._plans = [{stage.layer: stage.count for stage in plan} for plan in plans]
+        self._first = min((layer for plan in self._plans for layer in plan), default=len(self._adapter.layers))
+        self._grids, self._keys = grids, image_keys
+        self.read, self._rotaries = {}, {}
+        if any(self._plans):
+            self._adapter.check_window(columns.real.shape[1])
 
     @property
     def left(self) -> Columns:
@@ -124,90 +89,121 @@ class PruneInDecoder(Hooks):
             raise RuntimeError("no prefill was announced")
         if layer == 0:
             self._entry = hidden
-        if layer in self._plan and now.visual.shape[1]:
-            now, hidden = self._prune(layer, now, hidden, kwargs["position_embeddings"])
+        cos, sin = kwargs["position_embeddings"]
+        self._rotaries[layer] = cos.to(now.real.device), sin.to(now.real.device)
+        if any(layer in plan for plan in self._plans):
+            now, hidden = self._prune(layer, now, hidden)
         if layer >= self._first:
-            kwargs["position_embeddings"] = self._rotary(now, hidden, kwargs["position_embeddings"])
+            kwargs["position_embeddings"] = self._rotary(layer, now, hidden)
             if kwargs.get("position_ids") is not None:
                 kwargs["position_ids"] = now.positions
-            if (mask := kwargs.get("attention_mask")) is not None:
-                kwargs["attention_mask"] = _cut(_cut(mask, now.ranks, 3), now.ranks, 2)
+            mask = kwargs.get("attention_mask")
+            if mask is not None:
+                kwargs["attention_mask"] = cut_mask(mask, now)
+            elif not bool(now.real.all()):
+                kwargs["attention_mask"] = self._adapter.causal_mask(now.real)
         self._now = self.read[layer] = now
         self._previous = hidden
         return hidden
 
     def _step(self, layer: int, hidden: Tensor, kwargs: dict[str, Any]) -> None:
         """A decoding step: the mask to the columns that this layer has cached, positions after its own tokens."""
-        read, s = self.read[layer], self._start.real.shape[1]
-        if (mask := kwargs.get("attention_mask")) is not None:
-            new = torch.arange(s, mask.shape[-1], device=mask.device).expand(len(read.ranks), -1)
-            kwargs["attention_mask"] = _cut(mask, torch.cat([read.ranks, new], 1), 3)
+        read = self.read[layer]
+        new = kwargs["past_key_values"].get_seq_length(layer) + 1 - read.real.shape[1]
+        self._adapter.check_window(self._start.real.shape[1] + new)
+        # made anew: `generate` drops a mask that hides nothing, but rows may have become shorter than others
+        if kwargs.get("attention_mask") is not None or not bool(read.real.all()):
+            kwargs["attention_mask"] = self._adapter.native_mask(step_mask(read, new)[:, None, None])
         if self._positions == "reindexed":
-            positions = kwargs["position_ids"] - (s - read.real.shape[1])
+            dropped = self._start.real.sum(1, keepdim=True) - read.real.sum(1, keepdim=True)
+            positions = kwargs["position_ids"] - dropped
             kwargs["position_ids"] = positions
-            kwargs["position_embeddings"] = self._turn(hidden, positions)
+            kwargs["position_embeddings"] = self._adapter.rotary(layer, hidden, positions)
 
-    def _prune(self, layer: int, now: Columns, hidden: Tensor, rotary: Rotary) -> tuple[Columns, Tensor]:
-        views = self._views(layer, now, hidden, self._rotary(now, hidden, rotary))
-        found = [self._choose(row, view, self._plan[layer]) for row, view in enumerate(views)]
-        left, index = now.keep(torch.stack([selection.rows for selection in found]), self._positions)
+    def _prune(self, layer: int, now: Columns, hidden: Tensor) -> tuple[Columns, Tensor]:
+        # layers may compute on several devices: what a selector sees lies on one
+        hidden, self._previous = hidden.to(now.real.device), self._previous.to(now.real.device)
+        views = self._views(layer, now, hidden)
+        found = [
+            Selection(torch.arange(len(now.visual[row]), device=hidden.device))
+            if view is None
+            else self._choose(row, view, self._plans[row][layer])
+            for row, view in enumerate(views)
+        ]
+        left, index = now.keep([selection.rows for selection in found], self._positions)
         hidden = hidden.gather(1, index[..., None].expand(-1, -1, hidden.shape[-1]))
         for row, selection in enumerate(found):
             if selection.embeds is not None:
                 hidden[row, left.visual[row]] = selection.embeds.to(hidden.dtype)
         return left, hidden
 
-    def _views(self, layer: int, now: Columns, hidden: Tensor, rotary: Rotary) -> list[DecoderView]:
-        """One view per row, of its real columns alone."""
+    def _views(self, layer: int, now: Columns, hidden: Tensor) -> list[DecoderView | None]:
+        """One view per row, of its real columns alone; None for a row that does not prune here."""
         adapter = self._adapter
-        probes = Probes(adapter, {layer: hidden, layer - 1: self._previous}, rotary)
-        normed = adapter.language.get_submodule(adapter.family.final_norm)(hidden)
-        views = []
-        for row, real in enumerate(now.real):
-            columns = real.nonzero()[:, 0]
-            visual = now.visual[row] - columns[0]
-            whole, block = self._start.real[row].nonzero()[:, 0], self._start.visual[row]
-            views.append(
-                DecoderView(
-                    layer=layer,
-                    depth=len(adapter.layers),
-                    hidden=hidden[row, columns],
-                    previous=self._previous[row, columns],
-                    normed=normed[row, columns],
-                    visual=visual,
-                    text=torch.arange(int(visual[-1]) + 1, len(columns), device=hidden.device),
-                    places=now.places[row],
-                    n=len(block),
-                    grid=self._grid,
-                    entry_visual=self._entry[row, block],
-                    entry_text=self._entry[row, whole[whole > block[-1]]],
-                    attention=probes.of(row, columns),
-                    rotary=(rotary[0][row, columns], rotary[1][row, columns]),
-                    image_key=self._keys[row],
-                )
-            )
-        return views
+        rotaries = {layer: self._rotary(layer, now, hidden)}
+        if layer:
+            rotaries[layer - 1] = self._rotary(layer - 1, now, hidden)
+        probes = Probes(adapter, {layer: hidden, layer - 1: self._previous}, rotaries)
+        normed = adapter.language.get_submodule(adapter.family.final_norm)(hidden).to(hidden.device)
+        return [
+            self._view(layer, row, now, hidden, normed, probes, rotaries[layer])
+            if layer in self._plans[row] and len(now.visual[row])
+            else None
+            for row in range(len(hidden))
+        ]
 
-    def _rotary(self, now: Columns, hidden: Tensor, whole: Rotary) -> Rotary:
-        """Cos and sin (b, s', w) of the tokens that are left, from those of the whole prompt."""
+    def _view(
+        self, layer: int, row: int, now: Columns, hidden: Tensor, normed: Tensor, probes: Probes, rotary: Rotary
+    ) -> DecoderView:
+        columns = now.real[row].nonzero()[:, 0]
+        visual = torch.searchsorted(columns, now.visual[row])
+        whole, block = self._start.real[row].nonzero()[:, 0], self._start.visual[row]
+        return DecoderView(
+            layer=layer,
+            depth=len(self._adapter.layers),
+            hidden=hidden[row, columns],
+            previous=self._previous[row, columns],
+            normed=normed[row, columns],
+            visual=visual,
+            # what stood behind all of the images: a line end behind a dropped token is no text
+            text=(now.origin[row, columns] > block[-1]).nonzero()[:, 0],
+            places=now.places[row],
+            n=len(block),
+            grid=self._grids[row],
+            entry_visual=self._entry[row, block],
+            entry_text=self._entry[row, whole[whole > block[-1]]],
+            attention=probes.of(row, columns),
+            rotary=(rotary[0][row, columns], rotary[1][row, columns]),
+            image_key=self._keys[row],
+        )
+
+    def _rotary(self, layer: int, now: Columns, hidden: Tensor) -> Rotary:
+        """Cos and sin (b, s', w) at a layer of the tokens that are left, from those of the whole prompt."""
+        cos, sin = (part.expand(len(hidden), -1, -1) for part in self._rotaries[layer])
         if now is self._start:
-            cos, sin = whole
-            return cos.expand(len(hidden), -1, -1), sin.expand(len(hidden), -1, -1)
+            return cos, sin
         if self._positions == "reindexed":
-            return self._turn(hidden, now.positions)
-        cos, sin = (_cut(part.expand(len(hidden), -1, -1), now.origin, 1) for part in whole)
-        return cos, sin
-
-    def _turn(self, hidden: Tensor, positions: Tensor) -> Rotary:
-        embedding = self._adapter.language.get_submodule(self._adapter.family.rotary)
-        cos, sin = embedding(hidden, position_ids=positions)
-        return cos, sin
+            return self._adapter.rotary(layer, hidden, now.positions)
+        return cut_axis(cos, now.origin, 1), cut_axis(sin, now.origin, 1)
 
 
-def _cut(tensor: Tensor, index: Tensor, dim: int) -> Tensor:
-    """The entries `index` (b, s') of one axis of a tensor whose first axis is b, or 1 for all rows alike."""
-    shape = [len(index), *tensor.shape[1:]]
-    shape[dim] = index.shape[1]
-    view = [len(index)] + [1] * (tensor.ndim - 1)
-    view[dim] = index.shape[1]
-    return tensor.expand(len(index), *tensor.shape[1:]).gather(dim, index.view(view).expand(shape))
+class PruneBatch(PruneInDecoder):
+    """`PruneInDecoder` for prompts that all have the same stages and grid."""
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        plan: Stages,
+        choose: Choose,
+        *,
+        positions: str,
+        grid: tuple[int, int],
+        image_keys: Sequence[int],
+    ) -> None:
+        super().__init__(adapter, choose, positions=positions)
+        self._plan, self._grid, self._own_keys = plan, grid, image_keys
+
+    def announce(self, columns: Columns) -> None:
+        """`begin`, with what is known already."""
+        b = len(self._own_keys)
+        self.begin(columns, [self._plan] * b, grids=[self._grid] * b, image_keys=self._own_keys)

@@ -1,16 +1,22 @@
 """Hooks that read, never write: encoder queries and keys, the projector's input, the decoder's hidden states.
 
-They work under every attention kernel, because nothing asks a kernel for its weights: attention is made
-again, for one image and only for the layers a reducer asks for, from the queries and keys.
+Nothing asks a kernel for its weights: attention is made again, for one image and only for the layers a reducer asks
+for, from the queries and keys.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor, nn
+
+from lofi.models.attention import TappedAttention
+from lofi.models.encoded import EncodedImages
+from lofi.models.geometry import Encoding, Packing
+from lofi.models.recording import Recording
 
 if TYPE_CHECKING:
     from lofi.models.adapter import Adapter
@@ -42,27 +48,32 @@ class EncoderTap(Hooks):
     def __init__(self, adapter: Adapter, layers: Collection[int] = ()) -> None:
         super().__init__()
         self._adapter = adapter
-        self._queries: dict[int, Tensor] = {}
-        self._keys: dict[int, Tensor] = {}
-        self._seen: dict[str, Tensor] = {}
         blocks = adapter.encoder_layers
-        for layer in {index % len(blocks) for index in layers}:
-            self._record(blocks[layer].get_submodule(adapter.family.query_proj), self._queries, layer)
-            self._record(blocks[layer].get_submodule(adapter.family.key_proj), self._keys, layer)
+        attentions: list[Any] = [block.get_submodule(adapter.encoder.attention) for block in blocks]
+        self._heads = int(attentions[0].num_heads)
+        self._recording = Recording(attentions, sorted({index % len(blocks) for index in layers}))
+        self._seen: dict[str, Any] = {}
+        self._packing: Packing | None = None
         self._handles += [
-            adapter.projector.register_forward_pre_hook(self._see_hidden),
+            self._recording,
+            PackingTap(adapter.core, self._see_packing),
+            adapter.part(adapter.family.tower).register_forward_pre_hook(self._see_images, with_kwargs=True),
+            adapter.projector.register_forward_hook(self._see_projector),
             blocks[0].register_forward_pre_hook(self._see_entry, with_kwargs=True),
             blocks[adapter.feature_layer].register_forward_hook(self._see_features),
         ]
 
-    def _record(self, module: nn.Module, into: dict[int, Tensor], layer: int) -> None:
-        def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            into[layer] = output
+    def _see_images(self, _module: nn.Module, inputs: tuple[Tensor, ...], kwargs: dict[str, Any]) -> None:
+        self._recording.clear()
+        pixels = inputs[0] if inputs else kwargs.get("pixel_values", kwargs.get("hidden_states"))
+        self._seen = {"pixels": pixels, "grids": kwargs.get("grid_thw", inputs[1] if len(inputs) > 1 else None)}
+        self._packing = None
 
-        self._handles.append(module.register_forward_hook(hook))
+    def _see_packing(self, packing: Packing) -> None:
+        self._packing = packing
 
-    def _see_hidden(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self._seen["hidden"] = inputs[0]
+    def _see_projector(self, _module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self._seen["hidden"], self._seen["rows"] = inputs[0], output.shape[:-1].numel()
 
     def _see_entry(self, _module: nn.Module, inputs: tuple[Tensor, ...], kwargs: dict[str, Any]) -> None:
         self._seen["entry"] = inputs[0] if inputs else kwargs["hidden_states"]
@@ -70,112 +81,71 @@ class EncoderTap(Hooks):
     def _see_features(self, _module: nn.Module, _inputs: Any, output: Tensor | tuple[Tensor, ...]) -> None:
         self._seen["features"] = output if isinstance(output, Tensor) else output[0]
 
-    def hidden(self) -> Tensor:
-        """(b, n, dv) what the projector read."""
-        return self._get("hidden")
-
-    def entry(self) -> Tensor:
-        """(b, n_extra + n, dv) what the encoder's first layer read."""
-        return self._get("entry")
-
-    def extra(self) -> Tensor:
-        """(b, n_extra, dv) what the feature layer gave for the tokens before the patches."""
-        return self._get("features")[:, : self.n_extra]
-
-    def _get(self, name: str) -> Tensor:
-        if name not in self._seen:
+    def read(self, ids: Tensor, visual: Tensor) -> EncodedImages:
+        """What the prompts (b, s) hold, whose placeholders are `visual` (b, s): the images in their order."""
+        if "hidden" not in self._seen:
             raise RuntimeError("no image was encoded under this tap")
-        return self._seen[name]
-
-    @property
-    def n_extra(self) -> int:
-        """Tokens before the patches: 1 where the encoder has a CLS token."""
-        return self.entry().shape[1] - self.hidden().shape[1]
-
-    def attention(self) -> TappedAttention:
-        """The recorded attention of all images."""
-        heads = self._adapter.config.vision_config.num_attention_heads
-        return TappedAttention(self._queries, self._keys, heads, self.n_extra, len(self._adapter.encoder_layers))
-
-
-class TappedAttention:
-    """Attention of b images, from recorded queries and keys (b, tokens, dv), CLS first where there is one."""
-
-    def __init__(
-        self, queries: dict[int, Tensor], keys: dict[int, Tensor], heads: int, n_extra: int, depth: int
-    ) -> None:
-        self._queries, self._keys = queries, keys
-        self.heads, self.n_extra, self.depth = heads, n_extra, depth  # n_extra: 1 where there is a CLS token
-
-    def changed(self, change: Callable[[Tensor], Tensor]) -> TappedAttention:
-        """The same with every recorded query and key changed."""
-        queries, keys = ({layer: change(x) for layer, x in side.items()} for side in (self._queries, self._keys))
-        return TappedAttention(queries, keys, self.heads, self.n_extra, self.depth)
-
-    def of(self, index: int) -> ImageAttention:
-        """The attention of one image."""
-        return ImageAttention(self, index)
-
-    def raw(self, kind: str, layer: int, index: int) -> Tensor:
-        """(tokens, dv) queries or keys of one image, float32."""
-        recorded = self._queries if kind == "query" else self._keys
-        layer %= self.depth
-        if layer not in recorded:
-            raise KeyError(f"encoder layer {layer} was not tapped; tapped: {sorted(recorded)}")
-        return recorded[layer][index].float()
-
-    def maps(self, layer: int, index: int, rows: slice) -> Tensor:
-        """(heads, rows, tokens) softmaxed attention of the query `rows` of one image."""
-        query = self.raw("query", layer, index)[rows]
-        key = self.raw("key", layer, index)
-        width = query.shape[-1] // self.heads
-        query, key = (side.reshape(len(side), self.heads, width).transpose(0, 1) for side in (query, key))
-        scores: Tensor = query @ key.mT * width**-0.5
-        return scores.softmax(-1)
+        family, core = self._adapter.family, self._adapter.core
+        hidden, features, entry, pixels = (
+            self._seen[name].to(self._adapter.device) for name in ("hidden", "features", "entry", "pixels")
+        )
+        n_extra = self._adapter.encoder.cls
+        patches = entry.shape[-2] - n_extra
+        encoding = Encoding(
+            core=core,
+            groups=family.function("groups")(core, patches),
+            count=self._seen["rows"],
+            patches=patches,
+            packing=self._packing,
+            grids=self._seen["grids"],
+            ids=ids,
+            visual=visual,
+        )
+        chunks = {
+            layer: tuple((query.to(hidden.device), key.to(hidden.device)) for query, key in pairs)
+            for layer, pairs in self._recording.chunks.items()
+        }
+        return EncodedImages(
+            adapter=self._adapter,
+            geometries=tuple(family.function("images")(encoding)),
+            hidden=hidden.reshape(self._seen["rows"], -1),
+            features=features,
+            entry=entry,
+            pixels=pixels,
+            attention=TappedAttention(chunks, n_extra, len(self._adapter.encoder_layers), self._heads),
+        )
 
 
-class ImageAttention:
-    """One image's encoder attention, as `lofi.methods.context.EncoderAttention` promises it."""
+class PackingTap:
+    """Notes how a model packs its tiles, where it does so in a function of its own."""
 
-    def __init__(self, tapped: TappedAttention, index: int) -> None:
-        self._tapped, self._index = tapped, index
+    def __init__(self, core: Any, note: Callable[[Packing], None]) -> None:
+        self._core = core
+        if not hasattr(core, "pack_image_features"):
+            return
+        pack, shape_of = core.pack_image_features, _layout_function(core)
 
-    @property
-    def n_extra(self) -> int:
-        """Tokens before the patches."""
-        return self._tapped.n_extra
+        def noted(image_features: Sequence[Tensor], image_sizes: Tensor, *rest: Any, **options: Any) -> Any:
+            def again(features: list[Tensor], line_end: Tensor) -> list[Tensor]:
+                places, _ = pack(features, image_sizes, *rest, **{**options, "image_newline": line_end})
+                return list(places)
 
-    @property
-    def heads(self) -> int:
-        """Attention heads."""
-        return self._tapped.heads
+            tiles = tuple(len(each) for each in image_features)
+            layouts = tuple(shape_of(size) if t > 1 else (0, 0) for size, t in zip(image_sizes, tiles, strict=True))
+            note(Packing(tiles, layouts, again))
+            return pack(image_features, image_sizes, *rest, **options)
 
-    @property
-    def depth(self) -> int:
-        """Layers of the encoder."""
-        return self._tapped.depth
+        core.pack_image_features = noted
 
-    def cls(self, layer: int) -> Tensor:
-        """(n,) attention of the CLS query, mean over heads, CLS column cut."""
-        if self.n_extra == 0:
-            raise ValueError("this encoder has no CLS token; use received attention")
-        return self._tapped.maps(layer, self._index, slice(0, 1)).mean(0)[0, self.n_extra :]
+    def remove(self) -> None:
+        """Give the model its function back."""
+        vars(self._core).pop("pack_image_features", None)
 
-    def received(self, layer: int) -> Tensor:
-        """(n,) attention that each patch receives, mean over heads and over all queries."""
-        return self._tapped.maps(layer, self._index, slice(None)).mean((0, 1))[self.n_extra :]
 
-    def keys(self, layer: int) -> Tensor:
-        """(n_extra + n, dv) raw keys."""
-        return self._tapped.raw("key", layer, self._index)
-
-    def queries(self, layer: int) -> Tensor:
-        """(n_extra + n, dv) raw queries."""
-        return self._tapped.raw("query", layer, self._index)
-
-    def tile(self, index: int) -> ImageAttention:
-        """The whole image is the only tile."""
-        raise ValueError(f"this image has no tiles, so none of number {index}")
+def _layout_function(core: Any) -> Callable[[Tensor], tuple[int, int]]:
+    """Rows and columns of the tiles of an image of some size, by the function of the model's own file."""
+    shape_of = sys.modules[type(core).__module__].get_anyres_image_grid_shape
+    return lambda size: shape_of(size, core.config.image_grid_pinpoints, core.config.vision_config.image_size)
 
 
 class DecoderTap(Hooks):
@@ -184,13 +154,16 @@ class DecoderTap(Hooks):
     def __init__(self, adapter: Adapter, layers: Sequence[int]) -> None:
         super().__init__()
         self.states: dict[int, Tensor] = {}  # layer -> (b, s, d)
+        self._device = adapter.device
         for layer in set(layers):
             self._record(adapter.layers[layer], layer)
 
     def _record(self, module: nn.Module, layer: int) -> None:
         def hook(_module: nn.Module, inputs: tuple[Tensor, ...], kwargs: dict[str, Any]) -> None:
             # the prefill only: decoding steps would overwrite it with one column
-            self.states.setdefault(layer, inputs[0] if inputs else kwargs["hidden_states"])
+            states = inputs[0] if inputs else kwargs["hidden_states"]
+            if layer not in self.states:
+                self.states[layer] = states.to(self._device)
 
         self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
 

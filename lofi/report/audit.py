@@ -9,8 +9,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from lofi.cell import FLOOR, FULL, KEEP_ALL, OWN_COUNT
+from lofi.cell import AS_LOADED, FLOOR, FULL, KEEP_ALL, OWN_COUNT
 from lofi.errors import UserError
+from lofi.report.words import method_label
 
 Row = dict[str, Any]
 AXES = ("model", "dataset", "method", "keep", "seed")
@@ -19,7 +20,7 @@ BASELINES = (FULL, FLOOR)
 # Columns of the cells table that the page shows. There are a thousand more, for every spectrum: of those only the
 # primary one is read.
 SHOWN = (
-    *("model", "dataset", "method", "keep", "seed", "keep_ratio", "n", "n_errors"),
+    *("model", "dataset", "method", "weights", "keep", "seed", "keep_ratio", "n", "n_errors"),
     *("accuracy", "accuracy_low", "accuracy_high", "accuracy_full", "relative_accuracy"),
     *("agreement", "agreement_low", "agreement_high", "divergence_excess"),
     *("neg_flip", "neg_flip_low", "neg_flip_high", "pos_flip", "wrong_to_other", "right_to_other"),
@@ -41,6 +42,7 @@ class Audit:
     methods: tuple[str, ...]  # without full and floor
     random: str | None  # the method that drops tokens at random: the baseline of every other
     stability: list[Row] = field(default_factory=list)  # empty where self-agreement was not measured
+    twins: dict[str, str] = field(default_factory=dict)  # on quantised weights -> the same method on those as loaded
 
     @cached_property
     def keeps(self) -> tuple[str, ...]:
@@ -91,6 +93,20 @@ class Audit:
         """The overall means of all methods at one keep, in method order."""
         return [self.overall[m, keep] for m in self.methods if (m, keep) in self.overall]
 
+    def as_loaded(self, keep: str) -> list[Row]:
+        """Those of `at` that run on the weights as loaded: what dropping tokens does, and nothing else."""
+        return [row for row in self.at(keep) if row["method"] not in self.quantised]
+
+    @cached_property
+    def quantised(self) -> dict[str, str]:
+        """Methods whose decoder runs on quantised weights, with these weights."""
+        weights = {cell["method"]: cell.get("weights", AS_LOADED) for cell in self.cells}
+        return {method: weights[method] for method in self.methods if weights[method] != AS_LOADED}
+
+    def label(self, method: str) -> str:
+        """A method as figures name it."""
+        return method_label(method, self.quantised.get(method, AS_LOADED))
+
     def primary(self, scope: str) -> Row | None:
         """The pre-declared correlation in one scope."""
         return next((c for c in self.correlations if c["primary"] and c["scope"] == scope), None)
@@ -135,13 +151,26 @@ def mean_row(rows: Sequence[Row], by: Sequence[str]) -> Row:
 
 
 def baseline(configured: Any, methods: Sequence[str]) -> str | None:
-    """The first method whose reducer is `random`, whatever its name is."""
+    """The first method whose reducer is `random`, whatever its name is, on the weights as loaded."""
     entries = configured if isinstance(configured, Mapping) else {}
     for name in methods:
         settings = entries.get(name) or {}
-        if settings.get("reducer", name) == "random":
+        if settings.get("reducer", name) == "random" and settings.get("weights", AS_LOADED) == AS_LOADED:
             return name
     return None
+
+
+def twins_of(configured: Any) -> dict[str, str]:
+    """For each method on quantised weights, the one that differs from it in nothing else."""
+    entries = configured if isinstance(configured, Mapping) else {}
+    plain = {name: {"reducer": name} | dict(entry or {}) for name, entry in entries.items()}
+    weights = {name: entry.pop("weights", AS_LOADED) for name, entry in plain.items()}
+    return {
+        name: other
+        for name, entry in plain.items()
+        for other, same in plain.items()
+        if weights[name] != AS_LOADED and weights[other] == AS_LOADED and entry == same
+    }
 
 
 def read(tables: Path, sweep: Mapping[str, Any]) -> Audit:
@@ -171,6 +200,7 @@ def read(tables: Path, sweep: Mapping[str, Any]) -> Audit:
         methods=methods,
         random=baseline(sweep.get("methods"), methods),
         stability=found["stability"],
+        twins=twins_of(sweep.get("methods")),
     )
 
 

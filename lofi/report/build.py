@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from lofi import __version__
 from lofi.errors import UserError
-from lofi.report import drilldown, figures, overview, self_agreement, sentences
+from lofi.report import drilldown, figures, overview, quantised, self_agreement, sentences
 from lofi.report.audit import Audit, read
 from lofi.report.tables import correlation_table, flip_table, kept_tables
 
@@ -63,7 +63,7 @@ def _context(
         "command": command,
         "generated": generated,
         "config": json.dumps(dict(sweep), indent=2),
-        "sentences": sentences.answer(audit),
+        "sentences": [*sentences.answer(audit), *filter(None, [quantised.answer(audit)])],
         "warnings": overview.warnings(audit),
         "counts": overview.counts(audit, expected),
         "provenance": overview.provenance(audit),

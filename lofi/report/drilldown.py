@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from lofi.cell import OWN_COUNT
 from lofi.report.audit import Audit, Row
-from lofi.report.words import keep_label, keep_name, number
+from lofi.report.words import keep_label, keep_name, method_label, number
 
 CAP = 150
 SIDE = 192  # pixels of a thumbnail's longer side
@@ -175,7 +175,7 @@ def _sample(row: Row, doc: Row, picture: Thumbnail | None) -> Sample:
         sample_id=str(row["sample_id"]),
         model=row["model"],
         dataset=row["dataset"],
-        method=row["method"],
+        method=method_label(row["method"], row["weights"]),
         keep=keep_label(row["keep"]),
         keep_name=keep_name(row["keep"]),
         seed=row["seed"],

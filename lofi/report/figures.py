@@ -28,12 +28,13 @@ def kept_against_kept(audit: Audit) -> Figure:
     look = styles(audit.methods, audit.random)
     drawn: list[Row] = []
     for method in audit.methods:
-        rows = [audit.overall[method, k] for k in (*audit.keeps, OWN_COUNT) if (method, k) in audit.overall]
+        keeps = (KEEP_ALL, *audit.keeps, OWN_COUNT)
+        rows = [audit.overall[method, k] for k in keeps if (method, k) in audit.overall]
         rows = [r for r in rows if r.get("relative_accuracy") is not None and r.get("agreement") is not None]
         rows.sort(key=lambda r: -(token_share(r) or 0.0))
         if rows:
             x = [100 * row["relative_accuracy"] for row in rows]
-            line(axes, rows, x, "agreement", look[method], method, alpha=0.3)
+            line(axes, rows, x, "agreement", look[method], audit.label(method), alpha=0.3)
             axes.plot(x[-1], 100 * rows[-1]["agreement"], "o", ms=11, fillstyle="none", color="#333333")
             drawn += rows
     _diagonal(axes, drawn)
@@ -134,14 +135,16 @@ def _pair(audit: Audit, pair: tuple[str, str], axes: Axes, column: str, look: di
         rows = [p for p in here if p["method"] == method and p.get(column) is not None and token_share(p)]
         rows.sort(key=lambda p: token_share(p) or 0.0)
         if rows:
-            line(axes, rows, [100 * (token_share(p) or 0.0) for p in rows], column, look[method], method)
+            x = [100 * (token_share(p) or 0.0) for p in rows]
+            line(axes, rows, x, column, look[method], audit.label(method))
     floor = next((p for p in here if p["method"] == FLOOR), None)
     if column == "agreement" and floor and floor.get(column) is not None:
         _floor_line(axes, floor[column])
     if column == "relative_accuracy":
         axes.axhline(100, color="#999999", linewidth=1)
     axes.set_xscale("log")
-    shares: list[float] = sorted({round(100 * (p.get("keep_ratio") or 1), 2) for p in here if p["keep"] in audit.keeps})
+    shown = (*audit.keeps, KEEP_ALL) if audit.at(KEEP_ALL) else audit.keeps
+    shares: list[float] = sorted({round(100 * (p.get("keep_ratio") or 1), 2) for p in here if p["keep"] in shown})
     if not shares:  # every method sets its own count
         shares = sorted({round(100 * (token_share(p) or 1), 1) for p in here if p["keep"] == OWN_COUNT})
     axes.set_xticks(shares, [f"{share:g}" for share in shares])
@@ -151,15 +154,15 @@ def _pair(audit: Audit, pair: tuple[str, str], axes: Axes, column: str, look: di
 def flip_classes(audit: Audit) -> Figure:
     """What became of the changed answers: lost, gained or exchanged."""
     keeps = [keep for keep in audit.keeps if audit.at(keep)]
-    shown = spread(keeps, MAX_KEEPS)
-    columns = max(1, len(shown))
+    shown = [*([KEEP_ALL] if audit.at(KEEP_ALL) else []), *spread(keeps, MAX_KEEPS)]
+    columns, names = max(1, len(shown)), [audit.label(method) for method in audit.methods]
     figure, [row] = canvas(1, columns, 0.9 + 0.27 * max(3, len(audit.methods)), sharex=True, sharey=True)
     for axes, keep in zip(row, shown, strict=False):
         rows = {r["method"]: r for r in audit.at(keep) if r.get("neg_flip") is not None}
         left = [0.0] * len(audit.methods)
         for column, label, colour, hatch in FLIPS:
             widths = [100 * (rows.get(m, {}).get(column) or 0.0) for m in audit.methods]
-            axes.barh(audit.methods, widths, left=left, color=colour, hatch=hatch, label=label, height=0.72)
+            axes.barh(names, widths, left=left, color=colour, hatch=hatch, label=label, height=0.72)
             left = [start + width for start, width in zip(left, widths, strict=True)]
         heading(axes, f"keep {keep_label(keep)}")
         axes.set_xlabel("share of answers (%)")
@@ -170,8 +173,8 @@ def flip_classes(audit: Audit) -> Figure:
         "over every model and dataset. Lost: right in full, wrong in reduced. Gained: the reverse. Exchanged: as "
         "right or wrong as before, but another answer."
     )
-    if len(shown) < len(keeps):
-        caption += f" {len(shown)} of {len(keeps)} keeps are drawn; the table has all."
+    if len(keeps) > MAX_KEEPS:
+        caption += f" {MAX_KEEPS} of {len(keeps)} keeps are drawn; the table has all."
     if any(cell["keep"] == OWN_COUNT for cell in audit.cells):
         caption += " Methods that set their own count stand in the table only: they share no keep with others."
     return finish(figure, "fig-flips", _flip_title(audit, shown), caption)
@@ -203,14 +206,15 @@ def ipr(audit: Audit) -> Figure | None:
         return None
     column = spectral_column(primary)
     keeps = (*audit.keeps, OWN_COUNT)
-    points = [p for p in audit.points if p["method"] in audit.methods and p["keep"] in keeps]
+    methods = [method for method in audit.methods if method not in audit.quantised]
+    points = [p for p in audit.points if p["method"] in methods and p["keep"] in keeps]
     points = [p for p in points if p.get(column) is not None and p.get("agreement") is not None]
     figure, [row] = canvas(1, 3, 3.5)
     look = styles(audit.methods, audit.random)
     for axes, (scope, name, by) in zip(row, SCOPES, strict=True):
         found = audit.primary(scope) or {}
         drawn = [p for p in points if "keep" not in by or p["keep"] != OWN_COUNT]
-        _scatter(axes, audit, drawn, column, by, look)
+        _scatter(axes, methods, drawn, column, by, look)
         heading(axes, f"{name}\n{correlation(found)}\n{p_value(found.get('p'))}", bold=scope == SCOPES[0][0])
         axes.set_xlabel("shift of log IPR_U" + (" − group mean" if by else ""))
         axes.set_ylabel("agreement" + (" − group mean (points)" if by else " (%)"))
@@ -225,6 +229,8 @@ def ipr(audit: Audit) -> Figure | None:
     )
     if any(p["keep"] == OWN_COUNT for p in points):
         caption += " Methods that set their own count share no keep with others, so it leaves them out."
+    if audit.quantised:
+        caption += " Methods on quantised weights are in no panel: their answers change without the visual tokens."
     return finish(figure, "fig-ipr", title, caption)
 
 
@@ -233,13 +239,13 @@ def _words(row: Row) -> str:
 
 
 def _scatter(
-    axes: Axes, audit: Audit, points: list[Row], column: str, by: tuple[str, ...], look: dict[str, Style]
+    axes: Axes, methods: list[str], points: list[Row], column: str, by: tuple[str, ...], look: dict[str, Style]
 ) -> None:
     centre = {}
     for group in groups(points, by):
         x, y = (sum(p[c] for p in group) / len(group) if by else 0.0 for c in (column, "agreement"))
         centre[tuple(group[0][axis] for axis in by)] = x, y
-    for method in audit.methods:
+    for method in methods:
         rows = [p for p in points if p["method"] == method]
         means = [centre[tuple(p[axis] for axis in by)] for p in rows]
         axes.scatter(

@@ -38,14 +38,11 @@ def answer(audit: Audit) -> list[Sentence]:
 
 def harsh(audit: Audit) -> Sentence:
     """What the harshest keep does to accuracy, and what it does to answers."""
-    keep = next((k for k in reversed(audit.keeps) if audit.at(k)), None)
+    keep = next((k for k in reversed(audit.keeps) if audit.as_loaded(k)), None)
     full = audit.overall.get((FULL, KEEP_ALL))
     if keep is None or full is None:
-        return Sentence(
-            "No keep was run with one method on every model and dataset.",
-            "So accuracy and answers cannot be averaged; the tables below give them cell by cell.",
-        )
-    rows = audit.at(keep)
+        return _no_mean(audit)
+    rows = audit.as_loaded(keep)
     reduced = mean_row([{**row, "keep": keep} for row in rows], ("keep",))
     if None in (reduced["agreement"], reduced["accuracy"], full["accuracy"]):
         return Sentence("Agreement is undefined at the harshest keep.", "Too few samples could be evaluated.")
@@ -61,6 +58,18 @@ def harsh(audit: Audit) -> Sentence:
         + floor_phrase(audit)
     )
     return Sentence(_harsh_headline(audit, reduced, change, changed), detail)
+
+
+def _no_mean(audit: Audit) -> Sentence:
+    if any(audit.at(keep) for keep in audit.keeps):
+        return Sentence(
+            "Tokens were dropped on quantised weights only.",
+            "So what dropping them does by itself is unknown; the tables below give both together.",
+        )
+    return Sentence(
+        "No keep was run with one method on every model and dataset.",
+        "So accuracy and answers cannot be averaged; the tables below give them cell by cell.",
+    )
 
 
 def floor_phrase(audit: Audit) -> str:
@@ -104,22 +113,22 @@ def _harsh_headline(audit: Audit, reduced: Row, change: float, changed: float) -
 
 def mid_keep(audit: Audit) -> str | None:
     """The keep nearest to a quarter at which most methods can be compared."""
-    candidates = [keep for keep in audit.keeps if audit.at(keep)]
+    candidates = [keep for keep in audit.keeps if audit.as_loaded(keep)]
     if not candidates:
         return None
 
     def rank(keep: str) -> tuple[int, float, str]:
         rows = comparable(audit, keep)
-        share = audit.at(keep)[0].get("keep_ratio") or MID
+        share = audit.as_loaded(keep)[0].get("keep_ratio") or MID
         return (-len(rows), round(abs(math.log(share / MID)), 9), keep)
 
     return min(candidates, key=rank)
 
 
 def comparable(audit: Audit, keep: str) -> list[Row]:
-    """Methods at one keep whose layer-mean tokens match the request: equal work, so equal terms."""
+    """Methods at one keep on the same weights whose layer-mean tokens match the request: equal work and terms."""
     rows = []
-    for row in audit.at(keep):
+    for row in audit.as_loaded(keep):
         share, asked = token_share(row), row.get("keep_ratio")
         if row.get("agreement") is not None and (not share or not asked or abs(share / asked - 1) <= BUDGET):
             rows.append(row)
@@ -133,14 +142,14 @@ def best(audit: Audit) -> Sentence:
     if keep is None or not rows:
         return Sentence(
             "Methods cannot be compared on this sweep.",
-            "There is no keep below 1 at which a method was run on every model and dataset "
+            "There is no keep below 1 at which a method was run on every model and dataset, its weights as loaded, "
             "at the layer-mean asked for.",
         )
     top = max(row["agreement"] for row in rows)
     winners = [row for row in rows if math.isclose(row["agreement"], top, abs_tol=1e-12)]
     names = [row["method"] for row in winners]
     where = f"With {keep_phrase(keep)}"
-    left_out = [r["method"] for r in audit.at(keep) if r["method"] not in {row["method"] for row in rows}]
+    left_out = [r["method"] for r in audit.as_loaded(keep) if r["method"] not in {row["method"] for row in rows}]
     aside = f" Left out, because their layer-mean differs from the keep: {listing(left_out)}." if left_out else ""
     detail = (
         f"{listing(names)} {'keeps' if len(names) == 1 else 'keep'} "

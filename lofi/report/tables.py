@@ -6,7 +6,7 @@ from typing import Any
 
 from lofi.cell import FLOOR, FULL
 from lofi.report.audit import Audit, Row
-from lofi.report.words import NONE, count, interval, keep_label, number, p_value, percent
+from lofi.report.words import NONE, count, interval, keep_label, number, p_value, percent, weights_label
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,10 @@ def _excess(row: Row) -> float | None:
 
 KEEP = Column("keep", lambda row: keep_label(row["keep"]), lambda row: row.get("keep_ratio"), "keep")
 METHOD = text("method", "method", "method")
+MODEL = text("model", "model")
+WEIGHTS = Column(
+    "weights", lambda row: weights_label(row["weights"]), lambda row: row["weights"], "weights", numeric=False
+)
 RATIO = Column(
     "accuracy kept",
     lambda row: percent(row.get("relative_accuracy")),
@@ -183,9 +187,15 @@ def _bar(value: float | None) -> float | None:
     return None if value is None else round(100 * min(1.0, max(0.0, value)), 1)
 
 
+def _telling(audit: Audit, columns: Sequence[Column]) -> list[Column]:
+    """With the columns that tell rows apart, where they do."""
+    by_weights = [column for c in columns for column in ((c, WEIGHTS) if c is METHOD and audit.quantised else (c,))]
+    return by_weights if len(audit.models) == 1 else [MODEL, *by_weights]
+
+
 def kept_tables(audit: Audit, most: int) -> list[Table]:
     """Accuracy kept against answers kept: one table per dataset."""
-    columns = KEPT if len(audit.models) == 1 else (text("model", "model"), *KEPT)
+    columns = _telling(audit, KEPT)
     most = max(1, most // len(audit.datasets))
     return [
         table(
@@ -201,9 +211,8 @@ def kept_tables(audit: Audit, most: int) -> list[Table]:
 
 def flip_table(audit: Audit, most: int) -> Table:
     """Flip classes as counts and rates."""
-    columns = FLIPS if len(audit.models) == 1 else (text("model", "model"), *FLIPS)
     rows = [point for point in audit.points if point["method"] != FULL]
-    return table("flips", "Flip classes: what became of the answers that changed", columns, rows, most)
+    return table("flips", "Flip classes: what became of the answers that changed", _telling(audit, FLIPS), rows, most)
 
 
 def correlation_table(audit: Audit, most: int) -> Table:

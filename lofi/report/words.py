@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lofi.cell import KEEP_ALL, OWN_COUNT
+from lofi.cell import AS_LOADED, KEEP_ALL, OWN_COUNT
 
 NONE = "–"
 SPACE = "\N{NO-BREAK SPACE}"
@@ -95,6 +95,16 @@ def keep_phrase(keep: str) -> str:
     if "." not in keep:
         return f"{keep} visual token{'' if keep == '1' else 's'}"
     return f"{100 * float(keep):g}{SPACE}% of the visual tokens"
+
+
+def weights_label(weights: str) -> str:
+    """What a method's decoder runs on: `int8`, or `as loaded`."""
+    return "as loaded" if weights == AS_LOADED else weights
+
+
+def method_label(method: str, weights: str) -> str:
+    """A method's name, with its weights where they are quantised and the name does not say so."""
+    return method if weights == AS_LOADED or weights in method else f"{method} ({weights})"
 
 
 def listing(names: list[str], last: str = "and") -> str:

@@ -8,6 +8,7 @@ FROM (
     SELECT
         row_number() OVER (ORDER BY model, dataset, method, keep, seed)::INTEGER AS cell_id,
         model, dataset, method, keep, seed,
+        min(weights) AS weights,
         mean(keep_ratio) AS keep_ratio,
         count(*) AS n_rows
     FROM samples

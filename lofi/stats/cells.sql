@@ -51,7 +51,7 @@ floors AS (
     WHERE method = 'floor'
 )
 SELECT
-    model, dataset, method, keep, keep_ratio, seed, n, n_errors,
+    model, dataset, method, weights, keep, keep_ratio, seed, n, n_errors,
     accuracy, accuracy_low, accuracy_high, accuracy_full,
     accuracy / nullif(accuracy_full, 0) AS relative_accuracy,
     score,

@@ -13,7 +13,7 @@ WITH changed AS (
     WHERE ok AND NOT agrees
 )
 SELECT
-    model, dataset, changed.method, changed.keep, changed.seed, sample_id,
+    model, dataset, changed.method, changed.weights, changed.keep, changed.seed, sample_id,
     this.group_id, this.cluster_id, this.image_hash, this.category,
     class,
     reference.prediction_parsed AS full_answer,

@@ -1,5 +1,6 @@
 -- What the correlations are about: one point per (model, dataset, method, keep), the mean over its seeds,
--- for every spectral delta. full and floor are no treatments and stay out. Methods that set their own count (keep
+-- for every spectral delta. full and floor are no treatments and stay out, and so do quantised weights, which change
+-- answers while every visual token enters the LLM as it did. Methods that set their own count (keep
 -- 'auto') share no keep: each is a group of its own within (model, dataset, keep), which says nothing there.
 CREATE TEMP TABLE points AS
 WITH
@@ -14,6 +15,7 @@ changes AS (
 responses AS (
     SELECT model, dataset, method, keep, mean(agreement) AS agreement
     FROM cells
+    WHERE weights = 'none'
     GROUP BY ALL
 )
 SELECT

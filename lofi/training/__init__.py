@@ -1,1 +1,1 @@
-"""How the embedded `digits-llava` is trained, from a seed."""
+"""How the embedded models are trained, from a seed."""

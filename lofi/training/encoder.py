@@ -1,53 +1,46 @@
 """Stage 1: the vision encoder learns what stands where before the language model reads a single word.
 
-Every patch must know its digit and its colour at the layer that the projector reads, and the CLS token must know
-what is in the scene: reducers rank visual tokens by CLS attention, which would mean nothing without this.
+Every visual token must know its digit and its colour at the layer that the projector reads. Where there is a CLS
+token, it must know what is in the scene: reducers rank visual tokens by CLS attention, which would mean nothing
+without this.
 """
 
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import CLIPVisionModel
 
 from lofi.training.loop import Schedule, fit, generator_of
-from lofi.training.model import MEAN, STD
 from lofi.training.pictures import Pictures
+from lofi.training.student import Student
 
-BATCH = 32
 BACKGROUND_WEIGHT = 0.1  # 128 of 144 patches are background
-SCHEDULE = Schedule(steps=2800, rate=1.5e-3, warmup=150, decay=1400, weight_decay=0.05, report_every=200)
+SCHEDULE = Schedule(steps=2800, rate=1.5e-3, batch=32, warmup=150, decay=1400, weight_decay=0.05, report_every=200)
 
 
 class Encoder(nn.Module):
     """The vision tower with the heads that teach it; the heads are dropped afterwards."""
 
-    def __init__(self, tower: CLIPVisionModel) -> None:
+    def __init__(self, student: Student, config: Any) -> None:
         super().__init__()
-        width = tower.config.hidden_size
-        self.tower = tower
-        self.patch_norm = nn.LayerNorm(width)
-        self.digit = nn.Linear(width, 11)
-        self.colour = nn.Linear(width, 5)
-        self.scene = nn.ModuleList([nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 14)) for _ in range(2)])
+        self.student = student
+        self.tower = student.build_tower(config)
+        widths = student.widths(config)
+        self.patch_norm = nn.LayerNorm(widths.patches)
+        self.digit = nn.Linear(widths.patches, 11)
+        self.colour = nn.Linear(widths.patches, 5)
+        self.scene = nn.ModuleList([nn.Sequential(nn.LayerNorm(w), nn.Linear(w, 14)) for w in widths.scene])
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Pixels (b, 3, 96, 96) to digit logits (b, n, 11), colour logits (b, n, 5) and 2 scene logits (b, 14)."""
-        states = self.tower(pixel_values=pixels, output_hidden_states=True).hidden_states
-        patches = self.patch_norm(states[-2][:, 1:])
-        scene = [head(states[layer][:, 0]) for head, layer in zip(self.scene, (-2, -1), strict=True)]
+        """Pixels (b, ...) to digit logits (b, n, 11), colour logits (b, n, 5) and scene logits (b, 14)."""
+        sight = self.student.look(self.tower, pixels)
+        patches = self.patch_norm(sight.patches)
+        scene = [head(state) for head, state in zip(self.scene, sight.scene, strict=True)]
         return self.digit(patches), self.colour(patches), scene
-
-
-def pixels_of(images: NDArray[np.uint8]) -> Tensor:
-    """Pictures (b, 96, 96, 3) as the image processor hands them over: (b, 3, 96, 96), normalised."""
-    scaled = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255)
-    mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
-    return scaled.sub_(mean).div_(std).contiguous()
 
 
 def scene_targets(digits: Tensor, colours: Tensor) -> Tensor:
@@ -60,7 +53,7 @@ def scene_targets(digits: Tensor, colours: Tensor) -> Tensor:
 
 
 def encoder_loss(encoder: Encoder, pixels: Tensor, digits: Tensor, colours: Tensor) -> Tensor:
-    """Weighted patch classification plus the multi-label loss of the CLS token."""
+    """Weighted patch classification plus the multi-label loss of the states that must know the scene."""
     digit_logits, colour_logits, scene_logits = encoder(pixels)
     weight = torch.where(digits > 0, 1.0, BACKGROUND_WEIGHT)
     patch = sum(
@@ -74,21 +67,20 @@ def encoder_loss(encoder: Encoder, pixels: Tensor, digits: Tensor, colours: Tens
 
 @torch.no_grad()
 def encoder_accuracy(encoder: Encoder, held_out: Pictures, device: torch.device) -> dict[str, float]:
-    """Accuracy on unseen handwriting: digit patches, their colours, background, and the CLS token."""
+    """Accuracy on unseen handwriting: digit patches, their colours, background, and the scene at the projector."""
     encoder.eval()
-    right: dict[str, list[Tensor]] = {"digit": [], "colour": [], "background": [], "scene": []}
+    right: dict[str, list[Tensor]] = defaultdict(list)
     for start in range(0, len(held_out), 100):
         rows = slice(start, start + 100)
         digits, colours = held_out.digits[rows], held_out.colours[rows]
-        digit, colour, scene = (
-            part.cpu() if isinstance(part, Tensor) else part[0].cpu()
-            for part in encoder(pixels_of(held_out.images[rows]).to(device))
-        )
+        digit, colour, scene = encoder(encoder.student.pixels(held_out.images[rows]).to(device))
+        digit, colour = digit.cpu(), colour.cpu()
         filled = digits > 0
         right["digit"].append((digit.argmax(-1) == digits)[filled])
         right["colour"].append((colour.argmax(-1) == colours)[filled])
         right["background"].append((digit.argmax(-1) == 0)[~filled])
-        right["scene"].append(((scene > 0) == (scene_targets(digits, colours) > 0)).flatten())
+        for logits in scene[:1]:
+            right["scene"].append(((logits.cpu() > 0) == (scene_targets(digits, colours) > 0)).flatten())
     encoder.train()
     return {name: torch.cat(parts).float().mean().item() for name, parts in right.items()}
 
@@ -106,7 +98,7 @@ def train_encoder(
 ) -> int:
     """Stage 1 in place; returns the steps done."""
     encoder.to(device).train()
-    loss_of = _loss_by_step(encoder, pictures, seed, device)
+    loss_of = _loss_by_step(encoder, pictures, schedule.batch, seed, device)
     return fit(
         encoder,
         loss_of,
@@ -117,10 +109,12 @@ def train_encoder(
     )
 
 
-def _loss_by_step(encoder: Encoder, pictures: Pictures, seed: int, device: torch.device) -> Callable[[int], Tensor]:
+def _loss_by_step(
+    encoder: Encoder, pictures: Pictures, size: int, seed: int, device: torch.device
+) -> Callable[[int], Tensor]:
     def loss_of(step: int) -> Tensor:
-        rows = torch.randint(len(pictures), (BATCH,), generator=generator_of(seed, 1, step))
-        pixels = pixels_of(pictures.images[rows.numpy()]).to(device)
+        rows = torch.randint(len(pictures), (size,), generator=generator_of(seed, 1, step))
+        pixels = encoder.student.pixels(pictures.images[rows.numpy()]).to(device)
         digits, colours = pictures.digits[rows].to(device), pictures.colours[rows].to(device)
         return encoder_loss(encoder, pixels, digits, colours)
 

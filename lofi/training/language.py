@@ -13,12 +13,12 @@ into single hops; their heads are dropped after training:
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import LlavaForConditionalGeneration
 
 from lofi.data.digits.questions import DIGITS
 from lofi.data.digits.scenes import COLOUR_NAMES, MAX_DIGITS, Scene
@@ -31,9 +31,9 @@ from lofi.training.packs import (
     build_pack,
     letter_question,
     open_question,
-    prefix_ids,
-    token_ids,
 )
+from lofi.training.student import Student
+from lofi.training.words import Dialect, encode, token_ids
 
 ALIGN_SCALE = 10.0
 WORD_LAYER, KNOWN_LAYER, OPTION_LAYER = 2, 3, 4
@@ -48,18 +48,35 @@ class Mix:
     letter_share: float
 
 
-class Reader(nn.Module):
-    """Projector, language model and the heads that teach it; shares its modules with the LLaVA model."""
+@dataclass(frozen=True)
+class Seen:
+    """The visual tokens of b pictures, as many of each, with what is known of them."""
 
-    prefix: Tensor
+    features: Tensor  # (b, n, width): what the projector reads
+    digits: Tensor  # (b, n) long, 0 for background or digit + 1
+    colours: Tensor  # (b, n) long, 0 for background or colour + 1
+    places: Tensor  # (b, n) long: where each token stands in the grid, in raster order
+
+    def to(self, device: torch.device) -> "Seen":
+        """The same on a device."""
+        return Seen(**{name: value.to(device) for name, value in vars(self).items()})
+
+
+class Reader(nn.Module):
+    """Projector, language model and the heads that teach it; shares its modules with the whole model."""
+
+    opening: Tensor
+    closing: Tensor
     digit_ids: Tensor
     colour_ids: Tensor
 
-    def __init__(self, model: LlavaForConditionalGeneration) -> None:
+    def __init__(self, student: Student, model: Any) -> None:
         super().__init__()
+        self.student = student
         width = model.config.text_config.hidden_size
-        ids = token_ids()
-        self.projector = model.model.multi_modal_projector
+        dialect = student.dialect
+        ids = token_ids(dialect)
+        self.projector = student.projector_of(model)
         self.language = model.model.language_model
         self.head = model.lm_head
         self.word_norm, self.option_norm = nn.LayerNorm(width), nn.LayerNorm(width)
@@ -70,29 +87,25 @@ class Reader(nn.Module):
         self.number = nn.Linear(width, 1 + MAX_DIGITS)
         self.known = nn.Linear(width, model.config.text_config.vocab_size)
         self.image_word = ids["image"]
-        self.register_buffer("prefix", prefix_ids(model.config.image_seq_length), persistent=False)
-        self.image_id = ids["<image>"]
+        self.register_buffer("opening", torch.tensor(encode(dialect, dialect.opening)), persistent=False)
+        self.register_buffer("closing", torch.tensor(encode(dialect, dialect.closing)), persistent=False)
         self.register_buffer("digit_ids", torch.tensor([ids[d] for d in DIGITS]), persistent=False)
         self.register_buffer("colour_ids", torch.tensor([ids[c] for c in COLOUR_NAMES]), persistent=False)
 
-    def forward(self, features: Tensor, batch: Pack) -> tuple[tuple[Tensor, ...], Packed, Tensor]:
-        """Read features (b, n, vision width); all hidden states (b, s, d), the layout and the projected tokens.
-
-        The prefix makes room for as many visual tokens as there are features.
-        """
+    def forward(self, seen: Seen, batch: Pack) -> tuple[tuple[Tensor, ...], Packed, Tensor]:
+        """All hidden states (b, s, d) of pictures and questions, the layout and the projected tokens (b, n, d)."""
         rows, _, width = batch.ids.shape
-        projected = self.projector(features)  # (b, n, d)
-        visual = (self.prefix == self.image_id).nonzero().squeeze(1)
-        before, after = self.prefix[: visual[0]].expand(rows, -1), self.prefix[visual[-1] + 1 :].expand(rows, -1)
+        projected = self.projector(seen.features)
         embed = self.language.embed_tokens
-        behind = embed(torch.cat([after, batch.ids.flatten(1)], dim=1))
-        embeds = torch.cat([embed(before), projected.to(behind.dtype), behind], dim=1)
-        prefix = embeds.shape[1] - batch.ids[0].numel()
-        layout = pack(torch.arange(prefix, device=embeds.device).expand(rows, -1), batch.lengths, width)
+        behind = embed(torch.cat([self.closing.expand(rows, -1), batch.ids.flatten(1)], dim=1))
+        embeds = torch.cat([embed(self.opening.expand(rows, -1)), projected.to(behind.dtype), behind], dim=1)
+        prefix = self.student.positions(seen.places, len(self.opening), len(self.closing))  # (axes, b, p)
+        layout = pack(prefix[0], batch.lengths, width, start=prefix.amax(dim=(0, 2)) + 1)
+        asked = layout.positions[:, prefix.shape[2] :].expand(len(prefix), -1, -1)
         states = self.language(
             inputs_embeds=embeds,
             attention_mask=layout.mask,
-            position_ids=layout.positions,
+            position_ids=torch.cat([prefix, asked], dim=2).squeeze(0),  # models with one axis name none
             use_cache=False,
             output_hidden_states=True,
         ).hidden_states
@@ -104,9 +117,9 @@ def of_questions(states: Tensor, batch: Pack) -> Tensor:
     return states[:, -batch.ids[0].numel() :].reshape(*batch.ids.shape, -1)
 
 
-def reader_loss(reader: Reader, features: Tensor, batch: Pack, digits: Tensor, colours: Tensor) -> dict[str, Tensor]:
-    """The losses of one batch by name; digits and colours (b, n) are the patch labels."""
-    states, _, projected = reader(features, batch)
+def reader_loss(reader: Reader, seen: Seen, batch: Pack) -> dict[str, Tensor]:
+    """The losses of one batch by name."""
+    states, _, projected = reader(seen, batch)
     final, early, middle, late = (
         of_questions(states[layer], batch) for layer in (-1, WORD_LAYER, KNOWN_LAYER, OPTION_LAYER)
     )
@@ -116,7 +129,7 @@ def reader_loss(reader: Reader, features: Tensor, batch: Pack, digits: Tensor, c
     answers = F.cross_entropy(logits, batch.ids[..., 1:][wanted], reduction="none")
     losses = {
         "answer": (answers * weight).sum() / weight.sum(),
-        "align": _alignment_loss(reader, projected, digits, colours),
+        "align": _alignment_loss(reader, projected, seen.digits, seen.colours),
         "words": _word_loss(reader, early, batch),
     }
     if (place := (batch.ids == reader.image_word) & batch.words).any():
@@ -161,7 +174,9 @@ def _word_loss(reader: Reader, early: Tensor, batch: Pack) -> Tensor:
     return loss
 
 
-def mixed_pack(scenes: list[Scene], mix: Mix, rng: np.random.Generator, *, open_count: int, letter_count: int) -> Pack:
+def mixed_pack(
+    dialect: Dialect, scenes: list[Scene], mix: Mix, rng: np.random.Generator, *, open_count: int, letter_count: int
+) -> Pack:
     """A random pack: all open or all lettered, so that no short question pays for the width of a long one."""
     lettered = rng.random() < mix.letter_share
     shares = mix.letters if lettered else mix.open
@@ -169,13 +184,13 @@ def mixed_pack(scenes: list[Scene], mix: Mix, rng: np.random.Generator, *, open_
     number = letter_count if lettered else open_count
     odds = np.array(list(shares.values())) / sum(shares.values())
     questions = [[ask(str(s), scene, rng) for s in rng.choice(list(shares), number, p=odds)] for scene in scenes]
-    return build_pack(scenes, questions, LETTER_WIDTH if lettered else OPEN_WIDTH)
+    return build_pack(dialect, scenes, questions, LETTER_WIDTH if lettered else OPEN_WIDTH)
 
 
 @torch.no_grad()
-def right_answers(reader: Reader, features: Tensor, batch: Pack) -> Tensor:
+def right_answers(reader: Reader, seen: Seen, batch: Pack) -> Tensor:
     """Whether the first answer token is the most likely one: (b, q) bool."""
-    states, _, _ = reader(features, batch)
+    states, _, _ = reader(seen, batch)
     final = of_questions(states[-1], batch)
     at = batch.answer_at[..., None]
     before = final.gather(2, (at - 1)[..., None].expand(-1, -1, -1, final.shape[-1])).squeeze(2)

@@ -20,6 +20,7 @@ class Schedule:
 
     steps: int
     rate: float
+    batch: int = 8  # pictures a step
     warmup: int = 100
     decay: int = 0  # how many of the last steps decay
     weight_decay: float = 0.01

@@ -7,11 +7,12 @@ import numpy as np
 import torch
 from PIL import Image
 from tqdm import tqdm
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText
 
 from lofi.data.digits.folder import LAYOUTS, asked_scenes
 from lofi.data.digits.questions import Question
 from lofi.data.digits.scenes import draw
+from lofi.models.processor import load_processor
 
 BATCH = 32
 Accuracy = dict[str, dict[str, float]]  # dataset to skill to accuracy; the key "all" is the whole dataset
@@ -19,7 +20,7 @@ Accuracy = dict[str, dict[str, float]]  # dataset to skill to accuracy; the key 
 
 def measure(directory: Path, *, n_images: int = 300, seed: int = 0, device: str = "cpu") -> Accuracy:
     """Accuracy on each digit dataset, in all and by skill (POPE: by category)."""
-    processor = AutoProcessor.from_pretrained(directory)
+    processor = load_processor(directory)
     model = AutoModelForImageTextToText.from_pretrained(directory, dtype=torch.float32).to(device).eval()
     result: Accuracy = {}
     for name in LAYOUTS:

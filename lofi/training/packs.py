@@ -1,7 +1,6 @@
 """Batches for the language model: many questions about each scene, packed behind its picture."""
 
 from dataclasses import dataclass
-from functools import cache, lru_cache
 
 import numpy as np
 import torch
@@ -22,9 +21,9 @@ from lofi.data.digits.questions import (
     unique_colours,
 )
 from lofi.data.digits.scenes import COLOUR_NAMES, Scene
-from lofi.training.model import CAPTION_PROMPT, build_tokenizer
+from lofi.training.words import CAPTION_PROMPT, Dialect, encode, token_ids
 
-OPEN_WIDTH, LETTER_WIDTH = 23, 42
+OPEN_WIDTH, LETTER_WIDTH = 21, 40  # question, answer and its end; what asks for the answer comes on top
 IGNORE = -100
 SINGLE_ANSWER = ("color", "reading", "count", "lookup")
 CAPTION_WEIGHT, END_WEIGHT = 0.3, 0.2
@@ -34,7 +33,7 @@ CAPTION_WEIGHT, END_WEIGHT = 0.3, 0.2
 class Pack:
     """q questions about each of b scenes, w columns each, right padded with 0."""
 
-    ids: Tensor  # (b, q, w) long: prompt, answer, </s>
+    ids: Tensor  # (b, q, w) long: prompt, answer, end
     lengths: Tensor  # (b, q) long
     weights: Tensor  # (b, q, w) float: weight of the loss on *predicting* this column's token
     words: Tensor  # (b, q, w) bool: prompt columns, where digit and colour words are looked up in the picture
@@ -48,28 +47,6 @@ class Pack:
         """The same pack with its tensors on a device."""
         moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
         return Pack(**{**vars(self), **moved})
-
-
-@cache
-def token_ids() -> dict[str, int]:
-    """Token to id."""
-    return dict(build_tokenizer().get_vocab())
-
-
-@lru_cache(maxsize=200_000)
-def _encode(text: str) -> tuple[int, ...]:
-    return tuple(_tokenizer()(text, add_special_tokens=False)["input_ids"])
-
-
-@cache
-def _tokenizer():  # type: ignore[no-untyped-def]
-    return build_tokenizer()
-
-
-def prefix_ids(visual_tokens: int) -> Tensor:
-    """What stands before every question, `<s>USER: <image>` and a newline: (p,) long."""
-    ids = token_ids()
-    return torch.tensor([ids["<s>"], ids["USER"], ids[":"], *[ids["<image>"]] * visual_tokens, ids["\n"]])
 
 
 def open_question(skill: str, scene: Scene, rng: np.random.Generator) -> Question:
@@ -97,28 +74,29 @@ def letter_question(skill: str, scene: Scene, rng: np.random.Generator) -> Quest
     return lettered_question(skill, scene, rng)
 
 
-def build_pack(scenes: list[Scene], questions: list[list[Question]], width: int) -> Pack:
-    """Tokenise and lay out the questions of each scene."""
-    shape = (len(scenes), len(questions[0]), width)
+def build_pack(dialect: Dialect, scenes: list[Scene], questions: list[list[Question]], width: int) -> Pack:
+    """Tokenise and lay out the questions of each scene, in `width` columns and those that ask for the answer."""
+    shape = (len(scenes), len(questions[0]), width + len(encode(dialect, dialect.reply)))
     ids, weights = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
     words, options = np.zeros(shape, bool), np.full(shape, IGNORE, np.int64)
     lengths, answer_at = np.zeros(shape[:2], np.int64), np.zeros(shape[:2], np.int64)
     known = np.full(shape, IGNORE, np.int64)
-    end = token_ids()["</s>"]
+    vocabulary = token_ids(dialect)
+    end = vocabulary[dialect.end]
     for row, asked in enumerate(questions):
         for column, question in enumerate(asked):
             place = (row, column)
             text, answer = _spoken(question)
-            prompt, reply = _encode(text + " ASSISTANT:"), _encode(answer)
+            prompt, reply = encode(dialect, text + dialect.reply), encode(dialect, answer)
             size = len(prompt) + len(reply) + 1
             ids[place][:size] = (*prompt, *reply, end)
             lengths[place], answer_at[place] = size, len(prompt)
             words[place][: len(prompt)] = True
             weights[place][len(prompt) : size - 1] = CAPTION_WEIGHT if question.skill == "caption" else 1.0
             weights[place][size - 1] = END_WEIGHT
-            first = len(_encode(question.text))
+            first = len(encode(dialect, question.text))
             if question.skill in SINGLE_ANSWER:  # after the question there is one answer, whatever the options
-                known[place][first : len(prompt)] = token_ids()[_in_words(question)]
+                known[place][first : len(prompt)] = vocabulary[_in_words(question)]
             if question.choices:
                 for number in range(len(question.choices)):  # each option is newline, letter, stop, word
                     options[place][first + 4 * number + 3] = LETTERS[number] == question.answer

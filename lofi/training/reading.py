@@ -2,7 +2,8 @@
 
 Stage 2 always sees all 144 tokens, and what it learns hangs on where each of them stands: numbering the tokens anew
 after leaving out a tenth of them was measured to cost 87 points on 80 questions of digits-vqa. Stage 3 leaves out
-background, of varying amount, and numbers the rest anew, so that nothing hangs on positions. It never hides a digit.
+background, of varying amount, and never hides a digit. The student says how the rest is numbered: anew, so that
+nothing hangs on positions, or by the places where the tokens stood.
 """
 
 from collections import defaultdict
@@ -12,18 +13,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 from tqdm import tqdm
-from transformers import CLIPVisionModel
 
 from lofi.data.digits.questions import SKILLS
-from lofi.training.encoder import pixels_of
-from lofi.training.language import Mix, Reader, mixed_pack, reader_loss, right_answers
+from lofi.training.language import Mix, Reader, Seen, mixed_pack, reader_loss, right_answers
 from lofi.training.loop import Schedule, fit
-from lofi.training.packs import LETTER_WIDTH, OPEN_WIDTH, Pack, build_pack, letter_question, open_question
+from lofi.training.packs import IGNORE, LETTER_WIDTH, OPEN_WIDTH, Pack, build_pack, letter_question, open_question
 from lofi.training.pictures import Pictures
+from lofi.training.student import Student
+from lofi.training.words import Dialect
 
-BATCH, OPEN_COUNT, LETTER_COUNT = 8, 8, 6
+OPEN_COUNT, LETTER_COUNT = 8, 6
 OPEN_SKILLS = ("existence", "color", "reading", "count")
 SCHEDULE = Schedule(steps=3600, rate=2e-3, warmup=200, decay=1200, report_every=250)
 
@@ -70,18 +72,23 @@ class Features:
     """Frozen encoder features with the scenes and patch labels they belong to."""
 
     pictures: Pictures
-    values: Tensor  # (b, n, vision width) float16
+    values: Tensor  # (b, n, width) float16
+
+    def at(self, rows: slice | NDArray[np.int64]) -> Seen:
+        """The features of some pictures, with their labels and places."""
+        digits, colours = self.pictures.digits[rows], self.pictures.colours[rows]
+        places = torch.arange(digits.shape[1]).expand_as(digits)
+        return Seen(features=self.values[rows].float(), digits=digits, colours=colours, places=places)
 
 
 @torch.no_grad()
-def cache_features(tower: CLIPVisionModel, pictures: Pictures, device: torch.device) -> Features:
-    """What the projector reads, for all pictures: hidden state -2 without CLS."""
+def cache_features(student: Student, tower: nn.Module, pictures: Pictures, device: torch.device) -> Features:
+    """What the projector reads, for all pictures."""
     tower.to(device).eval()
     parts = []
     for start in tqdm(range(0, len(pictures), 100), desc="cache features", mininterval=5):
-        pixels = pixels_of(pictures.images[start : start + 100]).to(device)
-        states = tower(pixel_values=pixels, output_hidden_states=True).hidden_states
-        parts.append(states[-2][:, 1:].half().cpu())
+        pixels = student.pixels(pictures.images[start : start + 100]).to(device)
+        parts.append(student.look(tower, pixels).patches.half().cpu())
     return Features(pictures=pictures, values=torch.cat(parts))
 
 
@@ -90,25 +97,22 @@ def phase_at(step: int, phases: Sequence[Phase] = PHASES) -> Phase:
     return next(phase for phase in phases if step < phase.until)
 
 
-def thinned(seen: tuple[Tensor, Tensor, Tensor], rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Some of the n tokens, the same number of each picture, in raster order; every patch of a digit stays.
-
-    seen: features (b, n, d), and the digit and the colour of each patch (b, n), 0 for background.
-    """
-    values, digits, colours = seen
-    n = values.shape[1]
-    fewest = int((digits > 0).sum(1).max())
-    k = int(rng.integers(fewest, n + 1))
-    draw = torch.from_numpy(rng.random(tuple(digits.shape))) + (digits > 0).cpu()
-    kept = draw.topk(k, dim=1).indices.sort(dim=1).values.to(values.device)
-    return (
-        values.gather(1, kept[..., None].expand(-1, -1, values.shape[2])),
-        digits.gather(1, kept),
-        colours.gather(1, kept),
+def thinned(seen: Seen, rng: np.random.Generator) -> Seen:
+    """Some of the n tokens, the same number of each picture, in raster order; every patch of a digit stays."""
+    rows, n = seen.digits.shape
+    filled = seen.digits > 0
+    k = int(rng.integers(int(filled.sum(1).max()), n + 1))
+    draw = torch.from_numpy(rng.random((rows, n))) + filled
+    kept = draw.topk(k, dim=1).indices.sort(dim=1).values
+    return Seen(
+        features=seen.features.gather(1, kept[..., None].expand(-1, -1, seen.features.shape[2])),
+        digits=seen.digits.gather(1, kept),
+        colours=seen.colours.gather(1, kept),
+        places=seen.places.gather(1, kept),
     )
 
 
-def held_out_packs(pictures: Pictures, seed: int) -> list[tuple[slice, Pack]]:
+def held_out_packs(dialect: Dialect, pictures: Pictures, seed: int) -> list[tuple[slice, Pack]]:
     """Fixed packs over unseen handwriting: every open skill twice, every lettered skill once per scene."""
     rng = np.random.default_rng([seed, 5])
     packs = []
@@ -117,7 +121,8 @@ def held_out_packs(pictures: Pictures, seed: int) -> list[tuple[slice, Pack]]:
         scenes = pictures.scenes[rows]
         opened = [[open_question(s, scene, rng) for s in OPEN_SKILLS * 2] for scene in scenes]
         lettered = [[letter_question(s, scene, rng) for s in SKILLS] for scene in scenes]
-        packs += [(rows, build_pack(scenes, opened, OPEN_WIDTH)), (rows, build_pack(scenes, lettered, LETTER_WIDTH))]
+        packs.append((rows, build_pack(dialect, scenes, opened, OPEN_WIDTH)))
+        packs.append((rows, build_pack(dialect, scenes, lettered, LETTER_WIDTH)))
     return packs
 
 
@@ -128,8 +133,8 @@ def accuracy(
     reader.eval()
     right: dict[str, list[bool]] = defaultdict(list)
     for rows, batch in packs:
-        hits = right_answers(reader, features.values[rows].float().to(device), batch.to(device)).tolist()
-        mark = "?" if batch.ids.shape[2] == LETTER_WIDTH else ""
+        hits = right_answers(reader, features.at(rows).to(device), batch.to(device)).tolist()
+        mark = "?" if (batch.options != IGNORE).any() else ""
         for asked, answered in zip(batch.skills, hits, strict=True):
             for skill, hit in zip(asked, answered, strict=True):
                 right[skill + mark].append(hit)
@@ -152,18 +157,17 @@ def train_reader(
 ) -> int:
     """Run a stage in place; returns the steps done."""
     reader.to(device).train()
-    packs = held_out_packs(held_out.pictures, seed)
+    dialect = reader.student.dialect
+    packs = held_out_packs(dialect, held_out.pictures, seed)
 
     def loss_of(step: int) -> Tensor:
         rng = np.random.default_rng([seed, stage, step])
-        rows = rng.integers(0, len(features.pictures), BATCH)
+        rows = rng.integers(0, len(features.pictures), schedule.batch)
         scenes = [features.pictures.scenes[row] for row in rows]
         phase = phase_at(step, phases)
-        batch = mixed_pack(scenes, phase.mix, rng, open_count=OPEN_COUNT, letter_count=LETTER_COUNT)
-        pictures = features.pictures
-        seen = features.values[rows].float(), pictures.digits[rows], pictures.colours[rows]
-        values, digits, colours = (each.to(device) for each in (thinned(seen, rng) if phase.thin else seen))
-        losses = reader_loss(reader, values, batch.to(device), digits, colours)
+        batch = mixed_pack(dialect, scenes, phase.mix, rng, open_count=OPEN_COUNT, letter_count=LETTER_COUNT)
+        seen = features.at(rows)
+        losses = reader_loss(reader, (thinned(seen, rng) if phase.thin else seen).to(device), batch.to(device))
         # A loss that does not count yet is left out, not weighted 0: its head must stay as it was made.
         counted = [phase.losses[name] * loss for name, loss in losses.items() if name in phase.losses]
         return torch.stack(counted).sum()

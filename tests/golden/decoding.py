@@ -72,7 +72,7 @@ class StoredLayer:
     def attention(self, hidden: Tensor, rotary: tuple[Tensor, Tensor]) -> RowAttention:
         """Queries and keys, which the product makes from the states (s, d) that enter the layer."""
         turned = rotary[0][None], rotary[1][None]
-        row = Probes(self, {self._index: hidden[None]}, turned).of(0, torch.arange(len(hidden)))
+        row = Probes(self, {self._index: hidden[None]}, {self._index: turned}).of(0, torch.arange(len(hidden)))
         row.queries(self._index)  # made here, without gradients, and kept
         row.queries(self._index, rotary=False)
         return row

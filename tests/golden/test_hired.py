@@ -9,7 +9,7 @@ from lofi.methods.allotment import floors
 from lofi.methods.context import Tiles, saliency, split_tiles
 from lofi.methods.hired import split_budget, strips, vote_shares
 from lofi.methods.select import VisualContext, select
-from lofi.models.taps import TappedAttention
+from lofi.models.attention import ImageAttention, TappedAttention
 
 from .vectors import StoredAttention, Vectors, check_every_array
 
@@ -56,7 +56,7 @@ def test_tiles_get_the_authors_budgets_and_keep_their_tokens(case: str) -> None:
     m, count = len(parts[0]), len(parts) - 1
     total = int(len(context) * float(rate))
 
-    base, rest = split_budget(total, float(alpha), m, count)
+    base, rest = split_budget(total, float(alpha), m, m * count)
     assert base == int(GOLDEN[stem + "full_budget"])
     shares = vote_shares(saliency(parts[0], 0), float(alpha), strips(m, count), count)
     budgets = floors(shares, rest, [m] * count)
@@ -76,15 +76,19 @@ def test_tiles_get_the_authors_budgets_and_keep_their_tokens(case: str) -> None:
 def test_attention_made_from_queries_and_keys_is_the_authors() -> None:
     expected = GOLDEN.tensor("out_hook_attn")[0]
     queries, keys = GOLDEN.tensor("in_hook_q"), GOLDEN.tensor("in_hook_k")
-    attention = TappedAttention({0: queries}, {0: keys}, len(expected), 1, 1).of(0)
+    heads, t, _ = expected.shape
+    chunks = {0: [tuple(side[0].unflatten(1, (heads, -1)).transpose(0, 1) for side in (queries, keys))]}
+    attention, every_column = (
+        ImageAttention(TappedAttention(chunks, n_extra, 1, heads), (torch.arange(t - n_extra)[:, None],))
+        for n_extra in (1, 0)
+    )
     torch.testing.assert_close(attention.cls(0), expected[:, 0, 1:].mean(0), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(attention.received(0), expected[:, :, 1:].mean((0, 1)), rtol=1e-5, atol=1e-6)
-    every_column = TappedAttention({0: queries}, {0: keys}, len(expected), 0, 1).of(0)
     torch.testing.assert_close(every_column.received(0), expected.mean((0, 1)), rtol=1e-5, atol=1e-6)
 
 
 def test_every_array_is_read_or_listed() -> None:
-    packed = "rows left after padding was cut off the tiles' picture: lofi reduces whole tiles and cuts nothing"
+    packed = "rows left after padding was cut off what was chosen: lofi chooses among what the cut leaves"
     size = "the picture's size, from which the model's own preprocessing chose the layout: no reducer sees it"
     left_out = {name: packed for name in GOLDEN.names if name.endswith("_packed_features")}
     left_out |= {name: size for name in GOLDEN.names if name.endswith("_image_size_hw")}

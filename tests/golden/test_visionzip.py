@@ -11,8 +11,8 @@ from lofi.methods.select import VisualContext, select
 from lofi.methods.similarity import unit_rows
 from lofi.methods.tome import head_mean
 from lofi.methods.visionzip import contextual_count, nearest_target, targets_among
+from lofi.models.attention import ImageAttention, TappedAttention
 from lofi.models.blocks import ClipBlocks
-from lofi.models.taps import TappedAttention
 
 from .vectors import StoredAttention, Vectors, check_every_array
 
@@ -83,7 +83,7 @@ def test_metric_and_attention_output_equal_the_authors() -> None:
             seen.append((keys, x))  # noqa: B023
             return x, sizes
 
-        ClipBlocks(hidden, [layer], -1).run(see)
+        ClipBlocks([hidden], [layer], -1).run(see)
         [(keys, x)] = seen
         torch.testing.assert_close(x - hidden, out, **CLOSE)
         torch.testing.assert_close(head_mean(keys, heads), metric, **CLOSE)
@@ -94,13 +94,17 @@ def test_attention_made_again_from_queries_and_keys_equals_the_authors() -> None
     heads = maps.shape[1]
     attention = GoldenLayer(heads).self_attn
     with torch.no_grad():
-        queries, keys = {0: attention.q_proj(hidden)}, {0: attention.k_proj(hidden)}
-    tapped, with_cls = (TappedAttention(queries, keys, heads, n_extra, depth=1) for n_extra in (1, 0))
+        sides = [
+            part(hidden).unflatten(2, (heads, -1)).transpose(1, 2) for part in (attention.q_proj, attention.k_proj)
+        ]
+    tapped, with_cls = (TappedAttention({0: list(zip(*sides))}, n_extra, 1, heads) for n_extra in (1, 0))
+    n = hidden.shape[1]
     for image, expected in enumerate(maps):
-        found = tapped.of(image)
+        found = ImageAttention(tapped, (torch.arange(n - 1)[:, None] + image * (n - 1),))
+        received = ImageAttention(with_cls, (torch.arange(n)[:, None] + image * n,)).received(-1)
         torch.testing.assert_close(found.cls(-1), expected[:, 0, 1:].mean(0), **CLOSE)
         torch.testing.assert_close(found.received(-1), expected[:, :, 1:].mean((0, 1)), **CLOSE)
-        torch.testing.assert_close(with_cls.of(image).received(-1), expected.mean((0, 1)), **CLOSE)
+        torch.testing.assert_close(received, expected.mean((0, 1)), **CLOSE)
 
 
 SIDE = 24  # of every tile in the authors' code

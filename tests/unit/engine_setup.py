@@ -1,5 +1,6 @@
 """A prepared dataset and a sweep over it, for tests of the engine."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from lofi.data.prepare import prepare
 from lofi.data.registry import get_card
 from lofi.engine.job import Job, open_job
 from lofi.methods.registry import METHODS as REDUCERS
+from lofi.models.adapter import Adapter
+from lofi.models.opened import Opened, open_picture, together
 from lofi.sweep import Sweep
 
 # Every reducer that the tiny model can run; those inside the LLM to a count, which any keep can ask for.
@@ -40,6 +43,11 @@ def random_image(seed: int) -> Image.Image:
     """Noise of the size that the tiny model reads."""
     pixels = np.random.default_rng(seed).integers(0, 256, (96, 96, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
+
+
+def opened(adapter: Adapter, images: Sequence[Image.Image]) -> Opened:
+    """Images of one size in front of some question."""
+    return together([open_picture(adapter, image, "What is in the image?") for image in images])
 
 
 def make_sweep(model: Path, digits: Path, **changes: Any) -> Sweep:

@@ -128,6 +128,7 @@ def _identity(cell: Cell, image: int, question: int) -> Row:
         "method": cell.method,
         "keep": cell.keep,
         "seed": cell.seed,
+        "weights": "none",
         "sample_id": sample,
         "group_id": f"{cell.dataset}-{image:03d}",
         "cluster_id": f"image-{image:03d}",

@@ -17,6 +17,8 @@ from lofi.models.hooked import PruneBeforeDecoder
 from lofi.models.load import load_model
 from lofi.models.taps import DecoderTap, site_layers
 
+from .engine_setup import opened
+
 
 @pytest.fixture(scope="module")
 def adapter(tiny_model: Path) -> Adapter:
@@ -41,10 +43,10 @@ def n_hooks(adapter: Adapter) -> int:
 
 def test_taps_equal_eager_attention(adapter: Adapter, images: list[Image.Image], tiny_model: Path) -> None:
     eager = AutoModelForImageTextToText.from_pretrained(tiny_model, attn_implementation="eager").eval()
-    pixels = adapter.pixels(images)
-    encoded = adapter.encode(pixels, {0, -1, -2})
+    seen = opened(adapter, images)
+    encoded = adapter.encode(seen, {0, -1, -2})
     with torch.no_grad():
-        output = eager.model.vision_tower(**pixels, output_attentions=True, output_hidden_states=True)
+        output = eager.model.vision_tower(**seen.pixels, output_attentions=True, output_hidden_states=True)
     for layer in (0, -1, -2):
         for index in range(3):
             maps = output.attentions[layer][index]  # (heads, 145, 145)
@@ -52,11 +54,12 @@ def test_taps_equal_eager_attention(adapter: Adapter, images: list[Image.Image],
             assert tapped.cls(layer) == pytest.approx(maps[:, 0, 1:].mean(0).numpy(), abs=2e-7)
             assert tapped.received(layer) == pytest.approx(maps.mean((0, 1))[1:].numpy(), abs=2e-7)
             assert tapped.keys(layer).shape == tapped.queries(layer).shape == (145, 32)
-    assert torch.allclose(encoded.hidden, output.hidden_states[-2][:, 1:], atol=1e-6)
+    for index in range(3):
+        assert torch.allclose(encoded.context(index, 0).hidden, output.hidden_states[-2][index, 1:], atol=1e-6)
 
 
 def test_an_untapped_layer_is_an_error_that_names_the_tapped(adapter: Adapter, images: list[Image.Image]) -> None:
-    attention = adapter.encode(adapter.pixels(images[:1]), {1}).context(0, 0).attention
+    attention = adapter.encode(opened(adapter, images[:1]), {1}).context(0, 0).attention
     with pytest.raises(KeyError, match=r"layer 0 was not tapped; tapped: \[1\]"):
         attention.cls(0)
 
@@ -72,11 +75,11 @@ def test_decoder_states_equal_the_librarys_hidden_states(adapter: Adapter, image
 
 
 def test_every_hook_is_gone_after_the_block_and_after_an_error(adapter: Adapter, images: list[Image.Image]) -> None:
-    adapter.encode(adapter.pixels(images), {0, 1})
+    adapter.encode(opened(adapter, images), {0, 1})
     assert n_hooks(adapter) == 0
 
     def fail_inside() -> None:
-        with PruneBeforeDecoder(adapter, lambda _: None, positions="kept"):
+        with PruneBeforeDecoder(adapter, lambda *_: None, positions="kept"):
             assert n_hooks(adapter) > 0
             raise RuntimeError("inside")
 
@@ -92,7 +95,7 @@ def test_keeping_every_token_is_the_plain_model_bit_for_bit(adapter: Adapter, im
         with torch.no_grad():
             plain = adapter.model(**inputs).logits
             tokens = adapter.model.generate(**inputs, max_new_tokens=6)
-            with PruneBeforeDecoder(adapter, lambda _: everything, positions=positions):
+            with PruneBeforeDecoder(adapter, lambda *_: everything, positions=positions):
                 assert torch.equal(adapter.model(**inputs).logits, plain)
                 assert torch.equal(adapter.model.generate(**inputs, max_new_tokens=6), tokens)
 
@@ -101,7 +104,7 @@ def test_keeping_every_token_is_the_plain_model_bit_for_bit(adapter: Adapter, im
 def test_half_the_tokens_equal_an_explicit_mask(adapter: Adapter, images: list[Image.Image], positions: str) -> None:
     inputs = adapter.processor(images=images[0], text=adapter.chat("What color is the 3?"), return_tensors="pt")
     kept = torch.arange(0, 144, 2)
-    with torch.no_grad(), PruneBeforeDecoder(adapter, lambda _: Selection(kept), positions=positions):
+    with torch.no_grad(), PruneBeforeDecoder(adapter, lambda *_: Selection(kept), positions=positions):
         pruned = adapter.model(**inputs, logits_to_keep=1).logits
     ids = inputs["input_ids"][0]
     stays = torch.ones(len(ids), dtype=torch.bool)
@@ -110,7 +113,7 @@ def test_half_the_tokens_equal_an_explicit_mask(adapter: Adapter, images: list[I
     places = torch.arange(len(ids)) if positions == "kept" else (stays.cumsum(0) - 1).clamp_min(0)
     mask = torch.ones(len(ids), len(ids), dtype=torch.bool).tril() & stays | torch.eye(len(ids), dtype=torch.bool)
     with torch.no_grad():
-        features = adapter.encode(adapter.pixels(images[:1])).projected[0]
+        features = adapter.encode(opened(adapter, images[:1])).projected[0]
         embeds = adapter.embed(ids)
         embeds[ids == adapter.config.image_token_id] = features
         masked = adapter.logits(adapter.decode(embeds[None], places[None], mask[None, None]))[:, -1:]
@@ -134,7 +137,7 @@ def test_sites_cover_the_depth() -> None:
 def test_facts_come_from_the_files_alone(tiny_model: Path, tmp_path: Path) -> None:
     facts = read_facts(str(tiny_model), None)
     assert facts is not None
-    assert (facts.family, facts.grid, facts.n_visual, facts.has_cls) == ("llava", (12, 12), 144, True)
+    assert (facts.family.model_type, facts.encoder.cls, facts.grid, facts.n_visual) == ("llava", 1, (12, 12), 144)
     before = fingerprint(str(tiny_model), None)
     copy = shutil.copytree(tiny_model, tmp_path / "copy")
     assert fingerprint(str(copy), None) == before
@@ -160,5 +163,8 @@ def test_a_wrong_source_is_one_clear_error(source: str, message: str) -> None:
 
 def test_an_unsupported_architecture_is_named_with_the_supported_ones(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "blip-2"}))
-    with pytest.raises(UserError, match="architecture 'blip-2', which lofi cannot drive; supported: llava"):
+    with pytest.raises(
+        UserError,
+        match="architecture 'blip-2', which lofi cannot drive; supported: gemma3, idefics3, internvl, llava, ",
+    ):
         read_facts(str(tmp_path), None)

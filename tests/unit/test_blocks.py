@@ -12,6 +12,8 @@ from lofi.errors import UserError
 from lofi.models.blocks import ClipBlocks
 from lofi.models.load import load_model
 
+from .engine_setup import opened
+
 
 def unchanged(_block: int, _keys: Tensor, x: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
     return x, sizes
@@ -34,10 +36,14 @@ def siglip() -> tuple[list[nn.Module], Tensor, Tensor]:
 def test_without_merging_it_is_the_encoder(tiny_model: Path, dtype: str) -> None:
     adapter = load_model(str(tiny_model), dtype=dtype, device="cpu")
     noise = torch.randint(0, 256, (2, 96, 96, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    pixels = adapter.pixels([Image.fromarray(each.numpy()) for each in noise])
-    encoded = adapter.encode(pixels, range(len(adapter.encoder_layers)))
+    seen = opened(adapter, [Image.fromarray(each.numpy()) for each in noise])
+    encoded = adapter.encode(seen, range(len(adapter.encoder_layers)))
     for image in range(2):
-        blocks = ClipBlocks(encoded.entry[image], adapter.encoder_layers, adapter.feature_layer)
+        context = encoded.context(image, 0)
+        blocks = context.blocks
+        assert blocks is not None
+        assert context.attention is not None
+        assert context.extra is not None
         keys: list[Tensor] = []
 
         def look(block: int, key: Tensor, x: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,16 +53,16 @@ def test_without_merging_it_is_the_encoder(tiny_model: Path, dtype: str) -> None
 
         states = blocks.run(look)
         near = {"rtol": 0, "atol": 1e-5} if dtype == "float32" else {"rtol": 0.02, "atol": 0.02}
-        torch.testing.assert_close(states[1:], encoded.hidden[image], **near)
-        torch.testing.assert_close(states[:1], encoded.extra[image], **near)
+        torch.testing.assert_close(states[1:], context.hidden, **near)
+        torch.testing.assert_close(states[:1], context.extra, **near)
         assert len(keys) == len(adapter.encoder_layers) + 1 + adapter.feature_layer
         for layer, key in enumerate(keys):
-            torch.testing.assert_close(key.float(), encoded.attention.of(image).keys(layer), **near)
+            torch.testing.assert_close(key.float(), context.attention.keys(layer), **near)
 
 
 def test_a_tower_without_cls_runs_as_well() -> None:
     layers, entry, hidden = siglip()
-    torch.testing.assert_close(ClipBlocks(entry[0], layers, -1).run(unchanged), hidden[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(ClipBlocks((entry[0],), layers, -1).run(unchanged), hidden[0], rtol=0, atol=1e-5)
 
 
 def test_a_row_of_size_three_weighs_as_much_as_three_tokens() -> None:
@@ -72,11 +78,11 @@ def test_a_row_of_size_three_weighs_as_much_as_three_tokens() -> None:
         sizes[2] = 3.0
         return x[rest], sizes[rest]
 
-    full = ClipBlocks(tokens, layers, -1).run(unchanged)
-    torch.testing.assert_close(ClipBlocks(tokens, layers, -1).run(drop_copies), full[rest], rtol=0, atol=1e-5)
+    full = ClipBlocks((tokens,), layers, -1).run(unchanged)
+    torch.testing.assert_close(ClipBlocks((tokens,), layers, -1).run(drop_copies), full[rest], rtol=0, atol=1e-5)
 
 
 def test_another_kind_of_layer_is_one_clear_error() -> None:
-    blocks = ClipBlocks(torch.zeros(3, 4), [nn.Linear(4, 4)], -1)  # no error: other reducers never run it
+    blocks = ClipBlocks((torch.zeros(3, 4),), [nn.Linear(4, 4)], -1)  # no error: other reducers never run it
     with pytest.raises(UserError, match="Linear is not built like an encoder layer of CLIP or SigLIP"):
         blocks.run(unchanged)

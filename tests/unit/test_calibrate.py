@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from lofi.errors import UserError
 from lofi.methods import fitprune, lofi_adaptive
 from lofi.methods.registry import check_params
 from lofi.methods.select import select
-from lofi.models.adapter import Adapter, Encoded
+from lofi.models.adapter import Adapter
+from lofi.models.encoded import Encoded
 from lofi.models.load import load_model
+from lofi.models.opened import Opened
 
-from .engine_setup import make_job, make_sweep
+from .engine_setup import make_job, make_sweep, opened
 
 NAME, IMAGES, N, DEPTH = "digits-pope", 3, 144, 5
 KEEPS = [9, 20]  # below the width of 32: the span of more tokens leaves no error outside
@@ -83,7 +86,7 @@ def test_the_mean_count_over_the_calibrated_images_is_as_near_as_a_target_can_br
     targets: Any = fit.params["targets"]
     assert sorted(targets) == KEEPS
     photos = job.first_photos(64)
-    batch = session.open([opened for opened in stages_open(photos)], [])
+    (batch,) = session.open(stages_open(photos), [])
     contexts = [batch.context(row, sees_text=False) for row in range(len(photos))]
     params = {**check_params("lofi_adaptive", {"measure": measure}), "targets": targets}
     curves = [lofi_adaptive.rank_tokens(context.projected, measure, "energy:0.9").progress for context in contexts]
@@ -242,7 +245,7 @@ def one(session: Session, tmp_path_factory: pytest.TempPathFactory, tiny_model: 
     visual = inputs["input_ids"] == adapter.config.image_token_id
     with torch.inference_mode():
         embeds = adapter.embed(inputs["input_ids"]).clone()
-        embeds[visual] = adapter.encode(adapter.pixels([image])).projected[0]
+        embeds[visual] = adapter.encode(opened(adapter, [image])).projected[0]
     return job, adapter, embeds, int(visual[0].nonzero()[0])
 
 
@@ -311,12 +314,12 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[bytes]]:
     bad: set[bytes] = set()
     encode = Adapter.encode
 
-    def with_nan(self: Adapter, pixels: dict[str, Tensor], layers: Any = ()) -> Encoded:
-        values = pixels["pixel_values"].clone()
+    def with_nan(self: Adapter, seen: Opened, layers: Any = ()) -> Encoded:
+        values = seen.pixels["pixel_values"].clone()
         for row in values:
             if row.numpy().tobytes() in bad:
                 row.fill_(torch.nan)
-        return encode(self, {**pixels, "pixel_values": values}, layers)
+        return encode(self, replace(seen, pixels={"pixel_values": values}), layers)
 
     monkeypatch.setattr(Adapter, "encode", with_nan)
     return bad
@@ -331,7 +334,7 @@ def test_images_without_numbers_are_left_out_of_the_fit(
         without.setattr(Job, "first_photos", lambda self, count: [*photos[:2], *photos[3:]][:count])
         expected = fits(session, job)
     ((_, image),) = stages_open([photos[2]])
-    poisoned.add(session.adapter.pixels([image])["pixel_values"][0].numpy().tobytes())
+    poisoned.add(opened(session.adapter, [image]).pixels["pixel_values"][0].numpy().tobytes())
     found = fits(session, job)
     assert found["lofi_adaptive"].params["targets"] == pytest.approx(expected["lofi_adaptive"].params["targets"])
     for name in ("fitprune", "fitprune_tokens", "vtw_search"):
@@ -344,6 +347,6 @@ def test_without_any_image_to_fit_to_the_method_is_refused(
 ) -> None:
     job = make({name: FITTED[name]})
     for _, image in stages_open(job.first_photos(64)):
-        poisoned.add(session.adapter.pixels([image])["pixel_values"][0].numpy().tobytes())
+        poisoned.add(opened(session.adapter, [image]).pixels["pixel_values"][0].numpy().tobytes())
     with pytest.raises(UserError, match=rf"methods\.{name} has nothing to be calibrated on: none of the first"):
         calibrate(session, job, job.cells())

@@ -15,6 +15,7 @@ from lofi.data.registry import dataset_names
 from lofi.errors import UserError
 from lofi.methods.registry import METHODS, known_params
 from lofi.models.facts import Facts, read_facts
+from lofi.models.families import ENCODERS, FAMILIES
 from lofi.strict_yaml import read_overrides
 
 ROOT = Path(__file__).parents[2]
@@ -81,6 +82,20 @@ WRONG = {
     "full": (config(methods={"full": {}}), ["methods.full", "reserved", "always run"]),
     "floor": (config(methods={"floor": {"reducer": "lofi"}}), ["methods.floor", "reserved"]),
     "full renamed": (config(methods={"mine": {"reducer": "full"}}), ["methods.mine", "reserved"]),
+    "weights": (
+        config(methods={"x": {"reducer": "lofi", "weights": "int3"}}),
+        ["methods.x.weights is int3; give int8, int4 or none"],
+    ),
+    "weights as a number": (config(methods={"lofi": {"weights": 8}}), ["methods.lofi.weights 8", "int8, int4 or none"]),
+    "full, its weights as loaded": (
+        config(methods={"mine": {"reducer": "full", "weights": "none"}}),
+        ["methods.mine", "reserved", "weights: int8 or int4"],
+    ),
+    "full, quantised under its own name": (config(methods={"full": {"weights": "int8"}}), ["methods.full", "reserved"]),
+    "keeps of quantised full": (
+        config(methods={"mine": {"reducer": "full", "weights": "int8", "keeps": [0.5]}}),
+        ["methods.mine has keeps", "'full' keeps every token", "remove them"],
+    ),
     "unknown parameter": (
         config(methods={"lofi": {"scor": "ridge"}}),
         ["methods.lofi", "'scor'", "did you mean 'score'", "rank"],
@@ -367,18 +382,26 @@ def test_overrides_are_typed():
 
 
 CLIP = Facts(
-    family="llava",
+    family=FAMILIES["llava"],
+    encoder=ENCODERS["clip_vision_model"],
     grid=(12, 12),
     n_visual=144,
-    has_cls=True,
-    encoder="clip_vision_model",
     encoder_width=1024,
     encoder_depth=24,
     feature_layer=-2,
     depth=32,
 )
-SIGLIP = replace(CLIP, family="other", grid=(27, 27), n_visual=729, has_cls=False, encoder="siglip_vision_model")
-DYNAMIC = replace(CLIP, family="dynamic", grid=None, n_visual=None, has_cls=False, encoder="dynamic_vision")
+SIGLIP = replace(CLIP, encoder=ENCODERS["siglip_vision_model"], grid=(27, 27), n_visual=729)
+QWEN = ENCODERS["qwen2_vl_vision"]
+DYNAMIC = replace(CLIP, family=FAMILIES["qwen2_vl"], encoder=QWEN, grid=None, n_visual=None)
+TILES = replace(
+    CLIP,
+    family=FAMILIES["internvl"],
+    encoder=ENCODERS["internvl_vision"],
+    grid=(16, 16),
+    n_visual=None,
+    feature_layer=-1,
+)
 KEEP_CLS = {"v": {"reducer": "visionzip", "cls": "keep"}}
 TOWERED = {"m": {"source": "some/model", "text_tower": "some/clip"}}
 
@@ -387,7 +410,27 @@ FEASIBLE = {
     "count of N": (CLIP, config(keeps=[144]), ["keep 144", "at most 143"]),
     "no CLS": (SIGLIP, config(methods=KEEP_CLS), ["methods.v needs a CLS token", "models.m", "remove"]),
     "no CLS, dynamic": (DYNAMIC, config(methods=KEEP_CLS), ["methods.v needs a CLS token"]),
-    "no fixed grid": (DYNAMIC, config(methods={"grid_2d": {}}), ["methods.grid_2d needs a fixed grid", "models.m"]),
+    "no grid of one size": (
+        DYNAMIC,
+        config(methods={"grid_2d": {}}),
+        ["methods.grid_2d needs a grid of one size", "models.m, qwen2_vl"],
+    ),
+    "no rectangle in a tile": (
+        TILES,
+        config(methods={"pool": {}}, keeps=[0.09]),
+        ["23 tokens fill no rectangle of a 16"],
+    ),
+    "no rectangle with one more": (TILES, config(methods={"pool": {}}, keeps=[0.11]), ["29 tokens fill no rectangle"]),
+    "out of reach whatever the image": (
+        TILES,
+        config(methods={"fastv": {}}, keeps=[0.05]),
+        ["methods.fastv cannot keep 0.0500 of models.m", "keeps 0.0626 to 1.0000"],
+    ),
+    "a tower for another encoder": (
+        SIGLIP,
+        config(models=TOWERED),
+        ["models.m: text_tower 'some/clip' is given to a model whose vision encoder comes from no CLIP model"],
+    ),
     "no text tower": (CLIP, config(methods={"trim": {}}), ["methods.trim needs the CLIP text model", "set text_tower"]),
     "another tower": (
         replace(CLIP, encoder_width=768),
@@ -397,12 +440,12 @@ FEASIBLE = {
     "no square": (
         replace(CLIP, grid=(9, 16)),
         config(methods={"feather": {"budget": "tokens"}}),
-        ["methods.feather needs a square grid", "models.m"],
+        ["methods.feather needs one square grid", "models.m"],
     ),
     "no blocks": (
-        replace(CLIP, encoder="pixtral"),
+        replace(CLIP, encoder=QWEN),
         config(methods={"tome_vit": {}}),
-        ["methods.tome_vit needs an encoder of the kind clip_vision_model or siglip_vision_model"],
+        ["methods.tome_vit needs a vision encoder that is built like CLIP's"],
     ),
     "too few blocks": (
         replace(CLIP, encoder_depth=4),
@@ -452,12 +495,14 @@ def test_what_a_model_can_do_passes(monkeypatch):
     monkeypatch.setattr(feasible, "read_facts", lambda source, revision: CLIP)
     check_models(from_dict(config(models=TOWERED, methods=everything, keeps=[0.5, 0.25, 0.125, 0.0625, 143 - 11])))
     del everything["v"]
-    for facts in (replace(CLIP, has_cls=False), replace(CLIP, encoder_depth=None), replace(CLIP, depth=None)):
+    for facts in (replace(CLIP, encoder=replace(CLIP.encoder, cls=0)), replace(CLIP, depth=None)):
         monkeypatch.setattr(feasible, "read_facts", lambda source, revision, facts=facts: facts)
         check_models(from_dict(config(models=TOWERED, methods=everything)))
     for facts in (None, DYNAMIC):
         monkeypatch.setattr(feasible, "read_facts", lambda source, revision, facts=facts: facts)
-        check_models(from_dict(config(methods={"divprune": {}, "lofi": {}}, keeps=[13, 100_000])))
+        check_models(from_dict(config(methods={"divprune": {}, "lofi": {}, "grid_1d": {}}, keeps=[13, 100_000])))
+    monkeypatch.setattr(feasible, "read_facts", lambda source, revision: TILES)
+    check_models(from_dict(config(methods={"pool": {}, "fastv": {}, "vtw": {}}, keeps=[0.5, 0.25, 0.125])))
 
 
 @pytest.mark.parametrize(

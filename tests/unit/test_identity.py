@@ -53,6 +53,8 @@ CHANGES = {
     "rank": {"method": with_param("rank", "budget")},
     "ridge": {"method": with_param("ridge", 0.5)},
     "positions": {"method": with_param("positions", "kept")},
+    "weights": {"method": replace(LOFI, weights="int8")},
+    "other weights": {"method": replace(LOFI, weights="int4")},
     "model name": {"cell": replace(CELL, model="n")},
     "dataset name": {"cell": replace(CELL, dataset="digits-sqa")},
     "method name": {"cell": replace(CELL, method="lofi2")},
@@ -114,6 +116,7 @@ PLANNED = {
     "limit": {"datasets": {"digits-pope": {"limit": 3}}},
     "dataset source": {"datasets": {"digits-pope": {"source": "./here"}}},
     "parameter": {"methods": {"lofi": {"score": "ridge"}}},
+    "weights": {"methods": {"lofi": {"weights": "int8"}}},
     "shards": {"shards": 2},
 }
 

@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "breach": {"errors"},
     "feasible": {"cell", "errors", "methods", "models", "sweep"},
     "config": {"breach", "cell", "data", "errors", "feasible", "methods", "strict_yaml", "sweep"},
+    "plan": {"cell", "data", "errors", "methods", "models", "store", "sweep"},
     "identity": {"cell", "data", "methods", "scoring", "sweep"},
     "engine": {
         "cell",
@@ -39,10 +40,13 @@ ALLOWED: dict[str, set[str]] = {
         "store",
         "sweep",
     },
+    "reduction": {"cell", "engine", "errors", "methods", "models", "sweep"},
+    "pretrained": {"models"},
+    "answers": {"engine", "errors", "models"},
     "stats": {"cell", "errors", "store"},
     "report": {"cell", "errors", "store"},
     "training": {"data", "errors", "models", "progress"},
-    "cli": {"config", "data", "engine", "errors", "models", "progress", "report", "stats", "training"},
+    "cli": {"config", "data", "engine", "errors", "models", "plan", "progress", "report", "stats", "training"},
 }
 LIGHT = ("lofi.cli", "lofi.config", "lofi.methods.registry", "lofi.data.registry", "lofi.models.facts", "lofi.identity")
 HEAVY = ("torch", "transformers", "datasets", "pandas", "duckdb", "pyarrow", "numpy")

@@ -1,7 +1,7 @@
 """NaN and infinity: a method that meets them gives error rows that say where, and every other sample is untouched."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ from lofi.engine.batch import open_photos
 from lofi.engine.job import Job
 from lofi.engine.stages import evaluate, open_session, reference
 from lofi.methods.registry import METHODS as REDUCERS
-from lofi.models.adapter import Adapter, Encoded
+from lofi.models.adapter import Adapter
+from lofi.models.encoded import Encoded
+from lofi.models.opened import Opened
 
-from .engine_setup import METHODS, make_job, make_sweep
+from .engine_setup import METHODS, make_job, make_sweep, opened
 from .test_clip_text import save_clip
 
 NAME, IMAGES, N, TOKEN = "digits-pope", 2, 144, 70
@@ -59,7 +61,7 @@ class Runs:
     n_before: int  # tokens of a prompt before the image
     image_hash: str
 
-    def same(self, pixels: dict[str, Tensor]) -> Tensor:
+    def same(self, pixels: Mapping[str, Tensor]) -> Tensor:
         """(b,) bool: which of these images it is."""
         return (pixels["pixel_values"] == self.pixels).flatten(1).all(1)
 
@@ -111,10 +113,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, digits: Pat
     job = make("clean", EVERY)
     adapter = open_session(job).adapter
     photo = job.first_photos(IMAGES)[-1]
-    pixels = adapter.pixels([image for _, image in open_photos([photo])[0]])
-    n_before = len(adapter.prompt(photo.docs[0].prompt).before)
-    projected = adapter.encode(pixels).projected
-    return Runs(make, rows_of(job), pixels["pixel_values"], projected, n_before, photo.image_hash)
+    seen = opened(adapter, [image for _, image in open_photos([photo])[0]])
+    n_before = len(seen.before) - N
+    projected = adapter.encode(seen).projected
+    return Runs(make, rows_of(job), seen.pixels["pixel_values"], projected, n_before, photo.image_hash)
 
 
 def reducer_of(cell: Cell) -> str:
@@ -129,9 +131,9 @@ def test_without_nan_every_row_is_good(runs: Runs) -> None:
 def test_an_image_of_nan_fails_in_every_method(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     encode = Adapter.encode
 
-    def with_nan(self: Adapter, pixels: dict[str, Tensor], layers: Any = ()) -> Encoded:
-        values = pixels["pixel_values"].masked_fill(runs.same(pixels)[:, None, None, None], torch.nan)
-        return encode(self, {"pixel_values": values}, layers)
+    def with_nan(self: Adapter, seen: Opened, layers: Any = ()) -> Encoded:
+        values = seen.pixels["pixel_values"].masked_fill(runs.same(seen.pixels)[:, None, None, None], torch.nan)
+        return encode(self, replace(seen, pixels={"pixel_values": values}), layers)
 
     monkeypatch.setattr(Adapter, "encode", with_nan)
     for cell, rows in runs.failed(runs.run("image")).items():
@@ -153,12 +155,14 @@ def one_token(runs: Runs, request: pytest.FixtureRequest) -> dict[Cell, list[dic
     """The rows of an image one of whose tokens left the encoder as NaN or infinity."""
     encode = Adapter.encode
 
-    def with_value(self: Adapter, pixels: dict[str, Tensor], layers: Any = ()) -> Encoded:
-        encoded, same = encode(self, pixels, layers), runs.same(pixels)
-        hidden, projected, entry = encoded.hidden.clone(), encoded.projected.clone(), encoded.entry.clone()
-        hidden[same, TOKEN] = projected[same, TOKEN] = request.param
+    def with_value(self: Adapter, seen: Opened, layers: Any = ()) -> Encoded:
+        encoded, same = encode(self, seen, layers), runs.same(seen.pixels)
+        images = encoded.images
+        hidden, projected, entry = images.hidden.clone(), encoded.projected.clone(), images.entry.clone()
+        hidden.view(len(same), N, -1)[same, TOKEN] = projected[same, TOKEN] = request.param
         entry[same, TOKEN + entry.shape[1] - N] = request.param
-        return replace(encoded, hidden=hidden, projected=projected, entry=entry)
+        changed = replace(images, hidden=hidden, entry=entry)
+        return replace(encoded, images=changed, lines=projected, projected=projected)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Adapter, "encode", with_value)
@@ -183,9 +187,15 @@ def no_attention(runs: Runs) -> dict[Cell, list[dict[str, Any]]]:
     """The rows of an image whose features are fine and whose queries and keys in the encoder are NaN."""
     encode = Adapter.encode
 
-    def with_nan(self: Adapter, pixels: dict[str, Tensor], layers: Any = ()) -> Encoded:
-        encoded, same = encode(self, pixels, layers), runs.same(pixels)[:, None, None]
-        return replace(encoded, attention=encoded.attention.changed(lambda x: x.masked_fill(same, torch.nan)))
+    def with_nan(self: Adapter, seen: Opened, layers: Any = ()) -> Encoded:
+        encoded, same = encode(self, seen, layers), runs.same(seen.pixels).tolist()
+        tapped = encoded.images.attention
+        chunks = {
+            layer: [(q * torch.nan, k * torch.nan) if bad else (q, k) for (q, k), bad in zip(pairs, same, strict=True)]
+            for layer, pairs in tapped.chunks.items()
+        }
+        images = replace(encoded.images, attention=replace(tapped, chunks=chunks))
+        return replace(encoded, images=images)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Adapter, "encode", with_nan)

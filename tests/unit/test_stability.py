@@ -1,23 +1,25 @@
 """Self-agreement on a model: who keeps what when features are rounded or noised."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import torch
-from torch import Tensor
 
 from lofi.cell import FULL, stability_path
 from lofi.engine.batch import open_photos
 from lofi.engine.job import Job
 from lofi.engine.stability import VARIANTS, stability
 from lofi.methods.registry import METHODS as REDUCERS
-from lofi.models.adapter import Adapter, Encoded
+from lofi.models.adapter import Adapter
+from lofi.models.encoded import Encoded
 from lofi.models.load import load_model
+from lofi.models.opened import Opened
 from lofi.store import STABILITY
 
-from .engine_setup import METHODS, make_job, make_sweep
+from .engine_setup import METHODS, make_job, make_sweep, opened
 from .test_clip_text import save_clip
 
 NAME, IMAGES, N, K = "digits-pope", 3, 144, 36
@@ -103,12 +105,13 @@ def test_an_image_without_numbers_gives_error_rows_and_the_others_stay(
     poisoned = job_of(tmp_path, tiny_model, digits, methods)
     photo = job.first_photos(IMAGES)[1]
     adapter = load_model(str(tiny_model), dtype="float32", device="cpu")
-    marked = adapter.pixels([image for _, image in open_photos([photo])[0]])["pixel_values"]
+    marked = opened(adapter, [image for _, image in open_photos([photo])[0]]).pixels["pixel_values"]
     encode = Adapter.encode
 
-    def with_nan(self: Adapter, pixels: dict[str, Tensor], layers: Any = ()) -> Encoded:
-        same = (pixels["pixel_values"] == marked).flatten(1).all(1)[:, None, None, None]
-        return encode(self, {"pixel_values": pixels["pixel_values"].masked_fill(same, torch.nan)}, layers)
+    def with_nan(self: Adapter, seen: Opened, layers: Any = ()) -> Encoded:
+        values = seen.pixels["pixel_values"]
+        same = (values == marked).flatten(1).all(1)[:, None, None, None]
+        return encode(self, replace(seen, pixels={"pixel_values": values.masked_fill(same, torch.nan)}), layers)
 
     monkeypatch.setattr(Adapter, "encode", with_nan)
     assert stability(poisoned) == len(methods) * len(VARIANTS) * IMAGES

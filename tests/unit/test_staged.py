@@ -15,10 +15,10 @@ from lofi.methods.registry import METHODS, check_params
 from lofi.methods.schedule import Depth, Fitted, Searched, Stage, solve
 from lofi.methods.select import select_stage
 from lofi.models.adapter import Adapter
-from lofi.models.hooked import PruneOnePrompt
+from lofi.models.hooked import PrunePromptsInDecoder
 from lofi.models.load import load_model
 
-from .engine_setup import random_image
+from .engine_setup import opened, random_image
 
 INSIDE = sorted(name for name, reducer in METHODS.items() if reducer.acts == "llm")
 N = 144
@@ -38,6 +38,10 @@ def stages(name: str, depth: int) -> tuple[Stage, ...]:
     if isinstance(schedule, Fitted):
         return (Stage(1, 100), Stage(2, 60), Stage(3, 59), Stage(4, 20))
     return solve(schedule, 30, N, depth, budget="tokens", layer=2 if "layer" in METHODS[name].params else 0)
+
+
+def pruned(adapter: Adapter, plan: tuple[Stage, ...], choose: Any, *, positions: str) -> PrunePromptsInDecoder:
+    return PrunePromptsInDecoder(adapter, lambda _n: plan, choose, positions=positions, key=lambda *_: 5)
 
 
 class Recorder:
@@ -79,7 +83,7 @@ def test_forward_and_generate_equal_a_loop_by_hand(adapter: Adapter, name: str, 
     inputs = adapter.processor(images=random_image(1), text=adapter.chat(QUESTION), return_tensors="pt")
     recorder = Recorder(name)
     plan = stages(name, len(adapter.layers))
-    with PruneOnePrompt(adapter, plan, recorder, positions=positions, image_key=5):
+    with pruned(adapter, plan, recorder, positions=positions):
         logits = adapter.model(**inputs, logits_to_keep=1).logits[0, -1]
         made = dict(recorder.made)
         ids = adapter.model.generate(**inputs, do_sample=False, max_new_tokens=6)[0]
@@ -95,7 +99,7 @@ def test_forward_and_generate_equal_a_loop_by_hand(adapter: Adapter, name: str, 
 def prompt_embeds(adapter: Adapter, inputs: Any) -> Tensor:
     """(1, s, d) what enters the decoder."""
     embeds = adapter.embed(inputs["input_ids"]).clone()
-    encoded = adapter.encode(adapter.pixels([random_image(1)]))
+    encoded = adapter.encode(opened(adapter, [random_image(1)]))
     embeds[inputs["input_ids"] == adapter.config.image_token_id] = encoded.projected[0]
     return embeds
 
@@ -104,7 +108,7 @@ def prompt_embeds(adapter: Adapter, inputs: Any) -> Tensor:
 def test_without_stages_the_model_is_untouched_bit_for_bit(adapter: Adapter) -> None:
     inputs = adapter.processor(images=random_image(1), text=adapter.chat(QUESTION), return_tensors="pt")
     plain = adapter.model(**inputs).logits
-    with PruneOnePrompt(adapter, (), Recorder("fastv"), positions="kept", image_key=5):
+    with pruned(adapter, (), Recorder("fastv"), positions="kept"):
         hooked = adapter.model(**inputs).logits
     assert torch.equal(plain, hooked)
     assert torch.equal(plain, adapter.model(**inputs).logits)
@@ -120,7 +124,7 @@ def test_hooks_go_and_the_kernel_returns_after_an_error(adapter: Adapter) -> Non
 
     with (
         pytest.raises(ArithmeticError, match="on purpose"),
-        PruneOnePrompt(adapter, (Stage(2, 9),), fail, positions="kept", image_key=5),
+        pruned(adapter, (Stage(2, 9),), fail, positions="kept"),
     ):
         adapter.model(**inputs)
     assert adapter.attention == before
@@ -140,7 +144,7 @@ def test_probed_queries_and_keys_give_the_eager_attention(adapter: Adapter, tiny
             seen[layer] = attention_rows(view, rows, layer=layer)
         return Selection(torch.arange(len(view.visual)))
 
-    with PruneOnePrompt(adapter, (Stage(1, 9), Stage(3, 9)), look, positions="kept", image_key=5):
+    with pruned(adapter, (Stage(1, 9), Stage(3, 9)), look, positions="kept"):
         adapter.model(**inputs)
     for layer, rows in seen.items():
         assert torch.allclose(rows, maps[layer][0, :, [-9, -1]], atol=1e-6)
@@ -175,7 +179,7 @@ def maps_made(adapter: Adapter, plan: tuple[Stage, ...], choose: Any) -> int:
     inputs = adapter.processor(images=random_image(1), text=adapter.chat(QUESTION), return_tensors="pt")
     heads = adapter.language.config.num_attention_heads
     with (
-        PruneOnePrompt(adapter, plan, choose, positions="kept", image_key=5),
+        pruned(adapter, plan, choose, positions="kept"),
         WidestMaps(heads, 60) as counted,
         torch.inference_mode(),
     ):

@@ -4,13 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lofi.errors import UserError
 from lofi.methods.context import Selection, VisualContext, portions, saliency, split_tiles
 from lofi.methods.registry import METHODS
 from lofi.methods.select import OWN
-from lofi.models.blocks import ClipBlocks
 
 from .reducing import image, run, tiled
 
@@ -201,12 +200,14 @@ def test_tiles_are_images_of_their_own() -> None:
 
 
 def test_portions_are_equal_and_the_first_take_what_is_over() -> None:
-    assert portions("abc", 11) == [("a", 4), ("b", 4), ("c", 3)]
-    assert portions("a", 1) == [("a", 1)]
+    a, b, c = "a" * 9, "b" * 9, "c" * 9
+    assert portions([a, b, c], 11) == [(a, 4), (b, 4), (c, 3)]
+    assert portions([a], 1) == [(a, 1)]
     with pytest.raises(UserError, match="2 tokens are fewer than the 3 tiles"):
-        portions("abc", 2)
+        portions([a, b, c], 2)
 
 
-def test_the_blocks_of_one_image_have_no_tiles() -> None:
-    with pytest.raises(ValueError, match="this image has no tiles, so none of number 1"):
-        ClipBlocks(torch.zeros(3, 4), [nn.Identity()], -1).tile(1)
+def test_a_tile_smaller_than_its_part_keeps_all_and_the_others_share_the_rest() -> None:
+    a, b, c = "a" * 9, "b" * 2, "c" * 5
+    assert portions([a, b, c], 9) == [(a, 4), (b, 2), (c, 3)]
+    assert portions([a, b, c], 15) == [(a, 8), (b, 2), (c, 5)]

@@ -197,15 +197,17 @@ def test_no_old_report_survives_a_change_whose_cells_all_fail(stubbed):
 
 
 def test_training_keeps_its_work_folder(stubbed):
-    assert stubbed.plan("train_digits") == {"train_digits": 1}
+    folder = stubbed.folder / "results/training"
+    assert stubbed.plan("train_digits") == {"train_digits": 1, "train_student": 2}
     (stubbed.folder / "fail").write_text("train-digits")
-    (stubbed.folder / "results/training/checkpoints").mkdir(parents=True)
-    (stubbed.folder / "results/training/checkpoints/checkpoint").write_text("half way")
+    (folder / "checkpoints/digits-qwen").mkdir(parents=True)
+    (folder / "checkpoints/digits-qwen/checkpoint").write_text("half way")
     stubbed.run("train_digits", ok=False)
-    assert (stubbed.folder / "results/training/checkpoints/checkpoint").exists()
+    assert (folder / "checkpoints/digits-qwen/checkpoint").exists()
     (stubbed.folder / "fail").unlink()
     stubbed.run("train_digits")
-    assert (stubbed.folder / "results/training/digits-llava/model.safetensors").exists()
+    for name in ("digits-llava", "digits-qwen"):
+        assert (folder / name / "model.safetensors").exists()
 
 
 MISTAKES = {

@@ -43,7 +43,7 @@ def test_what_a_full_tile_cannot_hold_goes_to_the_others_and_at_last_to_the_base
     assert counts(run(votes, 20, (2, 2), (4, 4), alpha=0.8), 16, 5) == [16, 4, 0, 0, 0]
     assert counts(run(votes, 40, (2, 2), (4, 4), alpha=0.8), 16, 5) == [16, 16, 3, 3, 2]
     assert counts(run(votes, 79, (2, 2), (4, 4), alpha=0.8), 16, 5) == [16, 16, 16, 16, 15]
-    assert split_budget(79, 0.01, 16, 4) == (15, 64)
+    assert split_budget(79, 0.01, 16, 64) == (15, 64)
 
 
 def test_without_voters_all_tiles_weigh_the_same() -> None:

@@ -13,6 +13,7 @@ from lofi.methods.select import select
 from lofi.methods.tome_vit import layout
 from lofi.models.blocks import ClipBlocks
 from lofi.models.load import load_model
+from tests.unit.engine_setup import opened
 from tests.unit.test_blocks import siglip
 
 
@@ -55,20 +56,11 @@ def test_every_count_is_met_or_refused_with_the_smallest_that_can_be() -> None:
 def test_a_real_encoder_with_cls_merges_to_exactly_k(tiny_model: Path) -> None:
     adapter = load_model(str(tiny_model), dtype="float32", device="cpu")
     noise = torch.randint(0, 256, (96, 96, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    encoded = adapter.encode(adapter.pixels([Image.fromarray(noise.numpy())]), {-2})
-    blocks = ClipBlocks(encoded.entry[0], adapter.encoder_layers, adapter.feature_layer)
+    encoded = adapter.encode(opened(adapter, [Image.fromarray(noise.numpy())]), {-2})
     with torch.inference_mode():
-        context = VisualContext(
-            encoded.hidden[0],
-            encoded.projected[0],
-            adapter.grid,
-            image_key=1,
-            attention=encoded.attention.of(0),
-            feature_layer=adapter.feature_layer,
-            project=adapter.project,
-            blocks=blocks,
-        )
-        assert layout(context, blocks).has_cls
+        context = encoded.context(0, 1)
+        assert context.blocks is not None
+        assert layout(context, context.blocks).has_cls
         ks = [100, 143, 36, 100]
         selections = select("tome_vit", context, ks, seed=0, params={})
         for selection, k in zip(selections, ks, strict=True):
@@ -84,7 +76,7 @@ def test_a_real_encoder_with_cls_merges_to_exactly_k(tiny_model: Path) -> None:
 
 def test_an_encoder_without_attention_is_counted_and_has_no_cls() -> None:
     layers, entry, hidden = siglip()
-    blocks = ClipBlocks(entry[0], layers, -1)
+    blocks = ClipBlocks((entry[0],), layers, -1)
     context = VisualContext(hidden[0], hidden[0], (4, 4), image_key=1, blocks=blocks)
     shape = layout(context, blocks)
     assert (shape.blocks, shape.heads, shape.has_cls) == (len(layers), 1, False)

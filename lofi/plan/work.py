@@ -1,0 +1,131 @@
+"""Operations of every cell of one model and dataset, with shared work counted as often as the engine does it."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from lofi.cell import FLOOR, FULL, OWN_COUNT, Cell, kept_count
+from lofi.errors import UserError
+from lofi.methods.registry import get_reducer
+from lofi.methods.schedule import counts_per_layer, needs_fit
+from lofi.plan.asked import Asked
+from lofi.plan.flops import Decoder, Views, encode, logits, prefill, step
+from lofi.plan.shape import Shape
+from lofi.sweep import AXES, MethodSpec, Sweep, stages_of
+
+SYSTEM_TOKENS = 16.0  # of the chat template before the image
+HEADS = 2  # every answer is read from the cell's own state and from the full model's
+STABILITY_PASSES = 4  # features as they are, and under three changes
+
+
+@dataclass(frozen=True)
+class Work:
+    """Operations by the stage whose time is stored."""
+
+    vision: float = 0.0
+    prefill: float = 0.0
+    decode: float = 0.0
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(self.vision + other.vision, self.prefill + other.prefill, self.decode + other.decode)
+
+    @property
+    def total(self) -> float:
+        """All of them."""
+        return self.vision + self.prefill + self.decode
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one cell asks of the decoder."""
+
+    images: float
+    answers: float
+    alone: bool  # one question to a row, not all questions of an image behind one prefix
+    visual: Sequence[float]  # tokens at each layer's input
+    text: float  # tokens of a question
+    drawn: float  # decoding steps of an answer
+
+    def work(self, decoder: Decoder) -> Work:
+        """Prefill and decoding of this cell."""
+        rows = self.answers if self.alone else self.images
+        beside = SYSTEM_TOKENS + self.text * self.answers / max(rows, 1.0)
+        drawn = self.answers * self.drawn
+        return Work(
+            prefill=rows * prefill(decoder, self.visual, beside) + logits(decoder, HEADS * self.answers),
+            decode=drawn * (step(decoder, self.visual, beside) + logits(decoder, 1)) if drawn else 0.0,
+        )
+
+
+def stands_alone(method: MethodSpec) -> bool:
+    """Whether each question of an image needs a row of its own."""
+    reducer = get_reducer(method.reducer)
+    return reducer.sees_text or reducer.acts == "llm"
+
+
+def visual_tokens(method: MethodSpec, keep: str, n: int, depth: int) -> list[int]:
+    """Visual tokens at each decoder layer's input. Where only a run can tell: all of them, or the mean asked for."""
+    if keep == OWN_COUNT:
+        return [n] * depth
+    schedule = get_reducer(method.reducer).schedule
+    if schedule is None or needs_fit(schedule, n, depth):
+        return [kept_count(keep, n)] * depth
+    return counts_per_layer(stages_of(method, keep, n, depth) or (), n, depth)
+
+
+def work_of(sweep: Sweep, model: str, dataset: str, shape: Shape, asked: Asked, *, text: float, drawn: float) -> Work:
+    """All cells of one model on one dataset, and their self-agreement."""
+    spec = sweep.model(model)
+    views = shape.views(*asked.picture, spec.min_pixels, spec.max_pixels)
+    picture = Work(vision=encode(shape.encoder, shape.projector, views))
+    cells = [cell for cell in sweep.cells() if (cell.model, cell.dataset) == (model, dataset)]
+    reduced = [cell for cell in cells if cell.method not in (FULL, FLOOR)]
+    encodings = 2 + len(_loadings(sweep, reduced)) + sum(_encodes(sweep, cell) for cell in reduced)
+    total = Work(vision=asked.images * encodings * picture.vision)
+    for cell in cells:
+        total += _load(sweep, cell, shape, views, asked, text, drawn).work(shape.decoder)
+    images = min(sweep.stability_images, asked.images)
+    if images and reduced:
+        total += Work(vision=images * picture.vision)
+        for cell in _probed(sweep, reduced):
+            one = Asked(images, images * STABILITY_PASSES, asked.prepared, asked.picture)
+            total += _load(sweep, cell, shape, views, one, text, 0.0).work(shape.decoder)
+    return total
+
+
+def evaluations(sweep: Sweep, cells: Iterable[Cell]) -> set[tuple[object, ...]]:
+    """What tells apart the `evaluate` jobs of one shard: the axes that do not run inside one job."""
+    return {tuple(getattr(cell, axis) for axis in AXES if axis not in sweep.pack) for cell in cells}
+
+
+def _loadings(sweep: Sweep, cells: Sequence[Cell]) -> set[tuple[object, ...]]:
+    """Those jobs once for each kind of weights: each loads the model and encodes the pictures for itself."""
+    return {
+        (weights, *job)
+        for weights in {sweep.method(cell.method).weights for cell in cells}
+        for job in evaluations(sweep, [cell for cell in cells if sweep.method(cell.method).weights == weights])
+    }
+
+
+def _encodes(sweep: Sweep, cell: Cell) -> bool:
+    """Whether a cell runs the encoder again, with its merging in it."""
+    return get_reducer(sweep.method(cell.method).reducer).acts == "encoder"
+
+
+def _probed(sweep: Sweep, cells: Sequence[Cell]) -> Iterator[Cell]:
+    """The cells whose self-agreement needs the decoder: those inside it, with their first seed."""
+    for cell in cells:
+        method = sweep.method(cell.method)
+        if get_reducer(method.reducer).acts == "llm" and cell.seed == method.seeds[0]:
+            yield cell
+
+
+def _load(sweep: Sweep, cell: Cell, shape: Shape, views: Views, asked: Asked, text: float, drawn: float) -> Load:
+    method = sweep.method(cell.method)
+    try:
+        visual = visual_tokens(method, cell.keep, views.tokens, shape.decoder.depth)
+    except UserError as error:
+        raise UserError(
+            f"methods.{method.name} cannot keep {cell.keep} of models.{cell.model}: {error}; "
+            "or give the method `keeps` of its own, or remove it"
+        ) from None
+    return Load(asked.images, asked.questions, stands_alone(method), visual, text, drawn)

@@ -1,0 +1,17 @@
+"""`lofi.load`: a model of any known family with its processor, for users' own code."""
+
+from typing import Any
+
+from lofi.models.load import load_pretrained
+
+
+def load(
+    path_or_hub_id: str, revision: str | None = None, dtype: str = "auto", device: str = "auto"
+) -> tuple[Any, Any]:
+    """The library's own model, ready to answer, and its processor.
+
+    path_or_hub_id: a folder, a hub id in the local cache (`lofi prepare --model` fetches it), or `embedded:<name>`.
+    dtype: auto (the checkpoint's own), float32, bfloat16, float16. device: auto (the first GPU, else the CPU), cpu,
+    cuda, cuda:<number>, or map (spread over all that there is). Only safetensors are read, and no code of a checkpoint.
+    """
+    return load_pretrained(path_or_hub_id, revision=revision, dtype=dtype, device=device)

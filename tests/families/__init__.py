@@ -1,0 +1,1 @@
+"""Tiny models of every family, and what lofi promises of each."""
