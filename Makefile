@@ -46,8 +46,9 @@ lint: setup ## ruff, mypy, snakefmt, snakemake --lint
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
-docs: setup ## docs/methods.md from the registry and the docstrings
+docs: setup ## docs/methods.md and docs/families.md from registry, descriptions and docstrings
 	python -m lofi.methods.catalogue > docs/methods.md
+	python -m lofi.models.catalogue > docs/families.md
 
 clean: ## remove results, reports and logs, but not the .venv
 	rm -rf results logs benchmarks reports/index.html .snakemake

@@ -82,8 +82,9 @@ class Reduction:
         tower: TextTower | None,
         question: str | None,
     ) -> None:
-        config: Any = model.config
-        self.adapter = Adapter(model, processor, get_family(config.to_dict(), type(model).__name__))
+        config: Any = getattr(model, "config", None)
+        known = config.to_dict() if hasattr(config, "to_dict") else {}
+        self.adapter = Adapter(model, processor, get_family(known, type(model).__name__))
         self.trace = Trace(method.name)
         self._method, self._keep, self._seed = method, keep, seed
         self._tower, self._question = tower, question
@@ -175,6 +176,7 @@ class Reduction:
         self._check_unchanged()
         if self._keep == KEEP_ALL:
             return ()
+        _check_fit(self._method.reducer, n, len(self.adapter.layers))
         return stages_of(self._method, self._keep, n, len(self.adapter.layers)) or ()
 
     def _choose_stage(self, _row: int, view: DecoderView, k: int) -> Selection:
@@ -234,10 +236,14 @@ def _check(adapter: Adapter, method: MethodSpec, tower: TextTower | None, proces
         raise UserError(f"{method.reducer} reads the question; pass processor=, or question= and processor=")
     if reducer.sees_text and processor is None:
         raise UserError(f"{method.reducer} reads the question, whose tokens it needs; pass processor=")
-    if reducer.schedule is not None and needs_fit(reducer.schedule, 0, len(adapter.layers)):
-        raise UserError(
-            f"{method.reducer} fits its schedule to a model and a dataset, which a sweep does; run it in a sweep"
-        )
+    _check_fit(method.reducer, facts.n_visual or 0, len(adapter.layers))
+
+
+def _check_fit(name: str, n: int, depth: int) -> None:
+    """Refuse a schedule that only a calibration finds, for n visual tokens and `depth` layers."""
+    schedule = get_reducer(name).schedule
+    if schedule is not None and needs_fit(schedule, n, depth):
+        raise UserError(f"{name} fits its schedule to a model and a dataset, which a sweep does; run it in a sweep")
 
 
 def reduce(

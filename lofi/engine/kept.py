@@ -77,7 +77,7 @@ class Inside:
             per_layer=[
                 [len(read[layer].visual[row]) for layer in range(self._depth)] for row in range(len(self._traces))
             ],
-            indices=None if merges else list(self.pruner.left.places),
+            indices=None if merges else [places.sort().values for places in self.pruner.left.places],
             traces=self._traces,
             errors=self._errors,
         )

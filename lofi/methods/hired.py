@@ -24,7 +24,8 @@ tile with the most votes first (the lower index on ties), round by round, passin
 when all are full. Counts that sum to the budget stay the code's. Where m is no multiple of the number of tiles the
 first strips are one token longer; where no token votes (alpha = 1) all tiles weigh the same. The code divides by zero
 or fails there. The code chooses among all tokens of a tile and then loses those in the borders that the model cuts
-off; lofi chooses among what the model leaves. Where the encoder has no CLS token, the attention that a token receives stands in for it.
+off; lofi chooses among what the model leaves. Where the encoder has no CLS token, the attention that a token receives
+stands in for it.
 """
 
 from collections.abc import Sequence

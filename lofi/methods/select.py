@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -68,10 +69,14 @@ def _of_tile(name: str, part: VisualContext, k: int, seed: int, arguments: Mappi
 
 
 def _join(parts: Sequence[VisualContext], found: Sequence[Selection]) -> Selection:
-    """The selections of all tiles as one, tile after tile; the trace holds the number of tiles and mean traces."""
+    """The selections of all tiles as one, tile after tile.
+
+    The trace holds the number of tiles, and means over those tiles that the method has reduced.
+    """
     offsets = [sum(map(len, parts[:i])) for i in range(len(parts))]
     placed = [selection.at(offset) for selection, offset in zip(found, offsets, strict=True)]
-    trace = {key: sum(s.trace[key] for s in placed) / len(placed) for key in placed[0].trace}
+    told = [(key, selection.trace[key]) for selection in placed for key in selection.trace]
+    trace = {key: fmean(value for other, value in told if other == key) for key, _ in told}
     kept = torch.cat([selection.kept for selection in placed])
     if all(selection.embeds is None for selection in placed):
         return Selection(kept, trace={**trace, "tiles": float(len(parts))})

@@ -72,14 +72,14 @@ def shuffled(core: Any, patches: int) -> Tensor:
 
 
 def connected(core: Any, patches: int) -> Tensor:
-    """(m, g) the same, as the connector of Idefics3 and SmolVLM arranges them."""
+    """(m, g) tokens that hold squares of patches side by side, as Idefics3 and SmolVLM arrange them."""
     index = torch.arange(patches, dtype=torch.float64).view(1, patches, 1)
     mixed: Tensor = core.connector.pixel_shuffle(index, core.connector.scale_factor)
     return mixed[0].long()
 
 
 def merged(core: Any, _patches: int) -> Tensor:
-    """(1, g) a token holds the patches of a square, which stand side by side."""
+    """(1, g) tokens that hold squares of patches, which the encoder reads one after the other."""
     return torch.arange(core.config.vision_config.spatial_merge_size**2)[None]
 
 

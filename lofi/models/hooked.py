@@ -70,6 +70,8 @@ class PromptTap(Hooks):
         """The prompts that the decoder is about to read; None where they hold no image."""
         adapter, ids, embeds = self._adapter, self._ids, kwargs["inputs_embeds"]
         cache = kwargs.get("past_key_values")
+        if cache is not None and cache.is_compileable:
+            raise UserError("a static cache has one size for all layers, pruned or not; leave the default cache")
         if cache is not None and cache.get_seq_length():
             raise UserError("prompts that are read in pieces cannot be pruned; let the model read a prompt at once")
         if ids is None or ids.shape != embeds.shape[:2]:

@@ -11,7 +11,6 @@ from lofi import reduction
 from lofi.methods.context import Selection
 from tests.families.reference import (
     PROMPTS,
-    SQUARE,
     Entering,
     Read,
     alive,
@@ -34,8 +33,6 @@ EACH_POLICY = pytest.mark.parametrize(
     ("name", "positions"), [(name, positions) for name in FAMILY_NAMES for positions in policies(name)]
 )
 STEPS = 6
-# a second picture of the square's size, so that two prompts of one length need no padding
-MIRRORED = SQUARE.transpose(0)
 
 
 def expected(name: str, prompt: Read, columns: Tensor, positions: str) -> Tensor:

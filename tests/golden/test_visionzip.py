@@ -97,7 +97,7 @@ def test_attention_made_again_from_queries_and_keys_equals_the_authors() -> None
         sides = [
             part(hidden).unflatten(2, (heads, -1)).transpose(1, 2) for part in (attention.q_proj, attention.k_proj)
         ]
-    tapped, with_cls = (TappedAttention({0: list(zip(*sides))}, n_extra, 1, heads) for n_extra in (1, 0))
+    tapped, with_cls = (TappedAttention({0: list(zip(*sides, strict=True))}, n_extra, 1, heads) for n_extra in (1, 0))
     n = hidden.shape[1]
     for image, expected in enumerate(maps):
         found = ImageAttention(tapped, (torch.arange(n - 1)[:, None] + image * (n - 1),))

@@ -60,6 +60,11 @@ WRONG = {
     "dtype is a number": (config(models={"m": {"dtype": 16}}), ["models.m.dtype 16", "use one of float32"]),
     "device": (config(models={"m": {"device": "gpu"}}), ["models.m.device 'gpu'", "use auto, cpu, cuda"]),
     "attention": (config(models={"m": {"attention": "flash"}}), ["attention 'flash'", "eager, sdpa"]),
+    "no pixels": (config(models={"m": {"max_pixels": 0}}), ["models.m.max_pixels 0", "a whole number of pixels"]),
+    "pixels swapped": (
+        config(models={"m": {"min_pixels": 9, "max_pixels": 8}}),
+        ["models.m.min_pixels 9 is more than its max_pixels 8", "swap them"],
+    ),
     "batch": (config(models={"m": {"batch_images": 0}}), ["models.m.batch_images 0", "at least 1"]),
     "batch is true": (config(models={"m": {"batch_images": True}}), ["batch_images True", "whole number"]),
     "unquoted revision": (config(models={"m": {"revision": 1234567}}), ["revision 1234567", "in quotes"]),
@@ -239,7 +244,9 @@ MODELS = st.fixed_dictionaries(
     optional={
         "revision": st.none() | st.text(st.characters(codec="ascii"), min_size=1, max_size=8),
         "dtype": st.sampled_from(["float32", "bfloat16", "float16"]),
-        "device": st.sampled_from(["auto", "cpu", "cuda", "cuda:1"]),
+        "device": st.sampled_from(["auto", "cpu", "cuda", "cuda:1", "map"]),
+        "min_pixels": st.none() | st.integers(1, 1000),
+        "max_pixels": st.none() | st.integers(1000, 2000),
         "attention": st.sampled_from(["sdpa", "eager"]),
         "batch_images": st.integers(1, 512),
     },

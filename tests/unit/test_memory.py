@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from lofi.cell import FLOOR, FULL, KEEP_ALL, Cell, stability_path
+from lofi.data.images import open_image
 from lofi.engine import calibrate, memory, stages
 from lofi.engine.job import Job
 from lofi.engine.stability import VARIANTS, stability
@@ -234,11 +235,8 @@ def test_an_image_that_fits_nowhere_is_errors_in_every_cell(
     marked: list[torch.Tensor] = []
 
     def hooks(adapter: Adapter) -> None:
-        if not marked:
-            from lofi.engine.batch import open_photos
-
-            photos, _ = open_photos(job.first_photos(3)[2:])
-            marked.append(opened(adapter, [image for _, image in photos]).pixels["pixel_values"])
+        (photo,) = job.first_photos(3)[2:]
+        marked.append(opened(adapter, [open_image(photo.content)]).pixels["pixel_values"])
         refuse(adapter.part("vision_tower"), lambda x: bool((x == marked[0]).flatten(1).all(1).any()))
 
     load(hooks)

@@ -42,7 +42,7 @@ DEVICES = {
     "model.vision_tower": ONE,
     "model.multi_modal_projector": TWO,
     f"{LANGUAGE}.embed_tokens": ONE,
-    **{f"{LANGUAGE}.layers.{layer}": ONE if layer < 2 else TWO for layer in range(5)},
+    **{f"{LANGUAGE}.layers.{layer}": ONE if layer == 0 else TWO for layer in range(5)},
     f"{LANGUAGE}.norm": TWO,
     f"{LANGUAGE}.rotary_emb": TWO,
     "lm_head": TWO,
@@ -156,7 +156,6 @@ def test_a_map_over_what_this_machine_has_gives_the_same_rows(tmp_path: Path, ti
     expected = run(job_of(tmp_path / "one", tiny_model, digits, methods))
     job = job_of(tmp_path / "map", tiny_model, digits, methods, device="map")
     assert run(job) == expected
-    assert load_model(str(tiny_model), device="map").model.hf_device_map
 
 
 def test_a_device_that_is_not_here_is_refused(tiny_model: Path) -> None:
