@@ -7,6 +7,7 @@ itself has built. The modelling code stays the library's.
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
+from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ class PromptTap(Hooks):
         self._adapter = adapter
         self._ids: Tensor | None = None
         self._read: Prompts | None = None  # in a prefill that goes on
-        self._cache: Any = None  # what the prompts read last have filled
+        self._cache: ReferenceType[Any] | None = None  # what the prompts read last have filled
         self._tap = EncoderTap(adapter, layers)
         self._handles += [
             self._tap,
@@ -45,14 +46,15 @@ class PromptTap(Hooks):
         self._ids = ids
 
     def _see_cache(self, _module: nn.Module, _args: Any, output: Any) -> None:
-        self._cache = output.past_key_values
+        cache = getattr(output, "past_key_values", None)
+        self._cache = None if cache is None else ref(cache)  # not kept alive: it may be large
 
     def is_step(self, kwargs: Mapping[str, Any]) -> bool:
         """Whether the decoder is about to read the next token of an answer, not a prompt."""
         cache = kwargs.get("past_key_values")
         if cache is None or not cache.get_seq_length() or kwargs["inputs_embeds"].shape[1] > 1:
             return False
-        if cache is not self._cache:
+        if self._cache is None or cache is not self._cache():
             raise UserError("this answer's prompt is not the one read last; answer a prompt before reading the next")
         return True
 

@@ -21,6 +21,7 @@ MERGE = 2  # 2 x 2 patches of the tower become one visual token, which is one pa
 FRAMES = 2  # the tower reads a still picture as two equal frames
 SMALL = PATCH // MERGE
 WINDOW = 4 * PATCH  # 4 x 4 visual tokens
+SPREAD = 0.06  # of fresh weights: at the usual 0.02 attention starts flat in matrices this small
 MEAN = (0.5, 0.5, 0.5)
 STD = (0.5, 0.5, 0.5)
 DIALECT = Dialect(
@@ -84,8 +85,6 @@ def build_config(
 ) -> Qwen2_5_VLConfig:
     """The architecture; tests build smaller ones. Every second layer of the tower sees the whole picture."""
     ids = {token: index for index, token in enumerate(vocabulary(DIALECT))}
-    pairs = width // 4 // 2  # rotated pairs of a head, dealt to time, row and column
-    along = 3 * pairs // 8
     vision = {
         "depth": vision_layers,
         "hidden_size": vision_width,
@@ -97,9 +96,25 @@ def build_config(
         "window_size": WINDOW,
         "fullatt_block_indexes": list(range(1, vision_layers, 2)),
         "out_hidden_size": width,
-        "initializer_range": 0.06,
+        "initializer_range": SPREAD,
     }
-    text = {
+    return Qwen2_5_VLConfig(
+        vision_config=vision,
+        text_config=_text_config(width, layers, ids),
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+        tie_word_embeddings=False,
+        pad_token_id=ids[DIALECT.padding],
+        eos_token_id=ids[DIALECT.end],
+    )
+
+
+def _text_config(width: int, layers: int, ids: dict[str, int]) -> dict[str, Any]:
+    pairs = width // 4 // 2  # rotated pairs of a head, dealt to time, row and column
+    along = 3 * pairs // 8
+    return {
         "vocab_size": len(ids),
         "hidden_size": width,
         "intermediate_size": 344 * width // 128,
@@ -113,23 +128,12 @@ def build_config(
             "rope_theta": 10000.0,
             "mrope_section": [pairs - 2 * along, along, along],
         },
-        "initializer_range": 0.06,  # at the usual 0.02 attention starts flat in matrices this small
+        "initializer_range": SPREAD,
         "pad_token_id": ids[DIALECT.padding],
         "bos_token_id": None,
         "eos_token_id": ids[DIALECT.end],
         "tie_word_embeddings": False,
     }
-    return Qwen2_5_VLConfig(
-        vision_config=vision,
-        text_config=text,
-        image_token_id=ids["<|image_pad|>"],
-        video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
-        tie_word_embeddings=False,
-        pad_token_id=ids[DIALECT.padding],
-        eos_token_id=ids[DIALECT.end],
-    )
 
 
 def build_model(config: Qwen2_5_VLConfig) -> Qwen2_5_VLForConditionalGeneration:

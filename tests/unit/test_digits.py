@@ -209,25 +209,36 @@ def test_unknown_names_and_empty_datasets_are_refused(tmp_path: Path) -> None:
         write_folder("digits-pope", tmp_path, n_images=0)
 
 
-def test_the_shipped_model_loads_by_auto_classes_and_answers() -> None:
+PROMPTS = {
+    "digits-llava": "USER: <image>\n{question} ASSISTANT:",
+    "digits-qwen": "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>{question}<|im_end|>\n"
+    "<|im_start|>assistant\n",
+}
+
+
+@pytest.mark.parametrize("name", PROMPTS)
+def test_the_shipped_model_loads_by_auto_classes_and_answers(name: str) -> None:
     from lofi.training.measure import measure
 
-    directory = Path(str(files("lofi"))) / "assets" / "digits-llava"
+    directory = Path(str(files("lofi"))) / "assets" / name
     assert (directory / "model.safetensors").stat().st_size < 4_000_000
     accuracy = measure(directory, n_images=8)
     assert all(scores["all"] > 0.8 for scores in accuracy.values()), accuracy
 
 
-def test_the_shipped_processor_makes_144_visual_tokens() -> None:
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+@pytest.mark.parametrize("name", PROMPTS)
+def test_the_shipped_processor_makes_144_visual_tokens(name: str) -> None:
+    from transformers import AutoModelForImageTextToText
 
-    directory = Path(str(files("lofi"))) / "assets" / "digits-llava"
-    processor = AutoProcessor.from_pretrained(directory)
+    from lofi.models.processor import load_processor
+
+    directory = Path(str(files("lofi"))) / "assets" / name
+    processor = load_processor(directory)
     model = AutoModelForImageTextToText.from_pretrained(directory)
     scene, questions = next(iter(asked_scenes("digits-vqa", n_images=1, seed=0)))
     content = [{"type": "image"}, {"type": "text", "text": questions[0].prompt}]
     text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-    assert text == f"USER: <image>\n{questions[0].prompt} ASSISTANT:"
+    assert text == PROMPTS[name].format(question=questions[0].prompt)
     inputs = processor(text=text, images=draw(scene), return_tensors="pt")
     assert int((inputs["input_ids"] == model.config.image_token_id).sum()) == 144
     assert processor.tokenizer.unk_token_id not in inputs["input_ids"]

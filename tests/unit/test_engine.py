@@ -106,12 +106,13 @@ def plain_dpp(job: Job) -> set[tuple[int, ...]]:
     return {tuple(row["kept_indices"]) for row in rows}
 
 
+@pytest.mark.parametrize("model", ["digits-llava", "digits-qwen"])
 @pytest.mark.parametrize("name", DATASETS)
-def test_every_cell_of_the_demo_equals_the_plain_path(name: str, tmp_path: Path, repository: Path) -> None:
-    """The shipped model and the shipped config: the first sample of every cell."""
+def test_every_cell_of_the_demo_equals_the_plain_path(name: str, model: str, tmp_path: Path, repository: Path) -> None:
+    """The shipped models and the shipped config: the first sample of every cell."""
     config = yaml.safe_load((repository / "config.yaml").read_text())
-    config |= {"datasets": {name: {"limit": 2}}, "shards": 1}
-    job = make_job(tmp_path, from_dict(config), name, model="digits-llava")
+    config |= {"datasets": {name: {"limit": 2}}, "models": {model: {}}}
+    job = make_job(tmp_path, from_dict(config), name, model=model)
     reference(job)
     evaluate(job, job.cells())
     session = stages.open_session(job)
@@ -119,8 +120,8 @@ def test_every_cell_of_the_demo_equals_the_plain_path(name: str, tmp_path: Path,
     photo = job.photos(job.spans[0])[0]
     doc = photo.docs[0]
     budget = 0 if doc.option_labels else doc.max_new_tokens
-    assert len(job.cells()) == len(job.sweep.reduced_cells()) > 40
-    for cell in (Cell("digits-llava", name, FULL, KEEP_ALL), *job.cells()):
+    assert len(job.cells()) == len(job.sweep.reduced_cells()) == 41
+    for cell in (Cell(model, name, FULL, KEEP_ALL), *job.cells()):
         row = next(row for row in rows_of(job, cell) if row["sample_id"] == doc.sample_id)
         plain = run_plain(session, open_image(photo.content), photo.key, doc.prompt, cell, job.method(cell), budget)
         logp = plain.logits.double().log_softmax(-1)

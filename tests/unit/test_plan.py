@@ -126,7 +126,7 @@ def test_job_counts(tmp_path, pack, shards, jobs):
 
 def test_the_default_sweep_as_the_readme_has_it(tmp_path):
     *_, total = plan_rows(plan(load(ROOT / "config.yaml"), tmp_path))
-    assert total[:5] == ["in", "all", "141", "169,200", "21"]
+    assert total[:5] == ["in", "all", "258", "103,200", "24"]
 
 
 def plan_rows(found):
