@@ -136,7 +136,7 @@ def _unparsed(audit: Audit) -> Warning | None:
     names = [f"{_cell(c)} ({percent(c['unparsed'])})" for c in sorted(found, key=lambda c: -c["unparsed"])]
     if not names:
         return None
-    title = f"{count(len(names), 'cell')} hold more than {percent(UNPARSED, 0)} unparsed answers"
+    title = f"{count(len(names), 'cell')} with more than {percent(UNPARSED, 0)} unparsed answers"
     return Warning(title, f"An unparsed answer counts as wrong. Most in {_named(names, 3)}.")
 
 
