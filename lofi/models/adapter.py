@@ -61,7 +61,12 @@ class Adapter:
     def feature_layer(self) -> int:
         """The encoder layer, from the end, whose output the projector reads."""
         # of the hidden states, whose first are the embeddings; families without such a choice read the last
-        layer = int(getattr(self.config, "vision_feature_layer", -1))
+        layer = getattr(self.config, "vision_feature_layer", -1)
+        if not isinstance(layer, int):
+            raise UserError(
+                f"{type(self.model).__name__} reads the encoder layers {list(layer)} side by side; lofi drives models "
+                "that read one"
+            )
         return layer if layer < 0 else layer - 1 - len(self.encoder_layers)
 
     @cached_property

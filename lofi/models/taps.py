@@ -48,7 +48,7 @@ class EncoderTap(Hooks):
     def __init__(self, adapter: Adapter, layers: Collection[int] = ()) -> None:
         super().__init__()
         self._adapter = adapter
-        blocks = adapter.encoder_layers
+        blocks, read = adapter.encoder_layers, adapter.feature_layer  # before any hook: it may be refused
         attentions: list[Any] = [block.get_submodule(adapter.encoder.attention) for block in blocks]
         self._heads = int(attentions[0].num_heads)
         self._recording = Recording(attentions, sorted({index % len(blocks) for index in layers}))
@@ -60,7 +60,7 @@ class EncoderTap(Hooks):
             adapter.part(adapter.family.tower).register_forward_pre_hook(self._see_images, with_kwargs=True),
             adapter.projector.register_forward_hook(self._see_projector),
             blocks[0].register_forward_pre_hook(self._see_entry, with_kwargs=True),
-            blocks[adapter.feature_layer].register_forward_hook(self._see_features),
+            blocks[read].register_forward_hook(self._see_features),
         ]
 
     def _see_images(self, _module: nn.Module, inputs: tuple[Tensor, ...], kwargs: dict[str, Any]) -> None:

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import torch
 
+import lofi
 from lofi.config import check_models, from_dict
 from lofi.errors import UserError
 from lofi.models.facts import missing_weights
 from lofi.models.load import load_model, load_pretrained
 from lofi.models.opened import chat_inputs
-from tests.families.tiny import FAMILY_NAMES, pictures, save
+from tests.families.tiny import FAMILY_NAMES, pictures, save, tiny
 
 FREE = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 QUESTION = "How many digits are in the image?"
@@ -114,3 +115,11 @@ def test_a_shard_that_is_missing_is_named(folders: dict[str, Path], tmp_path: Pa
     assert missing_weights(folder) == [shards[1].name]
     with pytest.raises(UserError, match=f"is on this machine without {shards[1].name}"):
         load_pretrained(str(folder), device="cpu")
+
+
+def test_an_encoder_that_is_read_at_several_layers_is_refused_in_one_line() -> None:
+    model, _ = tiny("llava")
+    model.config.vision_feature_layer = [-2, -1]
+    block = lofi.reduce(model, "lofi", keep=0.5)
+    with pytest.raises(UserError, match=r"reads the encoder layers \[-2, -1\] side by side"):
+        block.__enter__()
