@@ -175,7 +175,7 @@ def _prepare(options: argparse.Namespace) -> None:
     spec = sweep.dataset(options.dataset)
     with Progress(f"prepare {spec.name}", 0, "question") as progress:
         prepare(
-            get_card(spec.name),
+            get_card(spec.card_name),
             options.results / "data" / spec.name,
             limit=spec.limit,
             prompt_style=spec.prompt_style,
@@ -256,7 +256,7 @@ def _report(options: argparse.Namespace) -> None:
         command=shlex.join(["lofi", *sys.argv[1:]]),
         generated=options.date or date.today().isoformat(),
         # other datasets' images are not ours to put into a page
-        thumbnails={spec.name for spec in sweep.datasets if get_card(spec.name).source.startswith(GENERATED)},
+        thumbnails={spec.name for spec in sweep.datasets if get_card(spec.card_name).source.startswith(GENERATED)},
     )
 
 

@@ -58,10 +58,11 @@ def _model(name: str, entry: Mapping[str, Any]) -> ModelSpec:
 def _dataset(name: str, entry: Mapping[str, Any]) -> DatasetSpec:
     from lofi.data.registry import dataset_names, get_card
 
-    if name not in dataset_names():
-        raise unknown("dataset", name, dataset_names())
     spec = DatasetSpec(name=name, **{key: _whole(value) for key, value in entry.items()})
-    if spec.prompt_style not in (styles := get_card(name).prompts):
+    if not spec.card and name not in dataset_names():
+        error = unknown("dataset", name, dataset_names())
+        raise UserError(f"{error}; for a dataset of your own, give its YAML file as `card`")
+    if spec.prompt_style not in (styles := get_card(spec.card_name).prompts):
         raise unknown(f"prompt style of dataset {name!r}", spec.prompt_style, styles)
     return spec
 

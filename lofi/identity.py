@@ -11,7 +11,7 @@ from lofi.cell import AS_LOADED, Cell
 from lofi.data.registry import get_card
 from lofi.methods.registry import check_params, get_reducer
 from lofi.scoring.registry import get_scorer
-from lofi.sweep import MethodSpec, Sweep
+from lofi.sweep import DatasetSpec, MethodSpec, Sweep
 
 MODEL_FIELDS = ("source", "revision", "dtype", "attention")
 PIXEL_FIELDS = ("min_pixels", "max_pixels")
@@ -47,11 +47,12 @@ def cell_key(
     )
 
 
-def scoring(dataset: str) -> dict[str, Any]:
+def scoring(dataset: DatasetSpec) -> dict[str, Any]:
     """How answers of a dataset are made and graded, as far as its card says."""
-    card = get_card(dataset)
-    version = get_scorer(card.scorer).version
-    return {"scorer": card.scorer, "scorer_version": version, "max_new_tokens": card.max_new_tokens}
+    card = get_card(dataset.card_name)
+    scorer = dataset.scorer or card.scorer_of(dataset.prompt_style)
+    version = get_scorer(scorer).version
+    return {"scorer": scorer, "scorer_version": version, "max_new_tokens": card.max_new_tokens}
 
 
 def planned_key(sweep: Sweep, cell: Cell) -> str:
@@ -63,7 +64,7 @@ def planned_key(sweep: Sweep, cell: Cell) -> str:
             **_numbers(method, cell),
             "model": _model_numbers(asdict(model), method),
             "dataset": {field: getattr(dataset, field) for field in ("source", "limit", "prompt_style")},
-            "scoring": scoring(cell.dataset),
+            "scoring": scoring(dataset),
             "shards": sweep.shards,
         }
     )

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 METADATA_KEY = b"lofi"
 
 _name = pa.dictionary(pa.int32(), pa.string())
@@ -56,7 +56,8 @@ SAMPLES = pa.schema(
         ("seed", pa.int32()),
         ("weights", _name),  # of the decoder: none (as loaded), int8, int4
         ("sample_id", pa.string()),
-        ("group_id", pa.string()),
+        ("group_id", pa.string()),  # samples that a dataset counts together
+        ("figure_id", pa.string()),  # samples about one figure, where a dataset counts these together, too
         ("cluster_id", pa.string()),
         ("image_hash", pa.string()),
         ("doc_hash", pa.string()),
@@ -64,6 +65,9 @@ SAMPLES = pa.schema(
         ("category", _name),
         ("l2_category", _name),
         ("task_type", _name),  # mcq, yesno, open
+        ("prompt_style", _name),
+        ("template_hash", _name),  # of the conversation template around the prompt
+        ("image_mode", _name),  # original, pad
         # what was asked for and what was kept
         ("positions", _name),  # reindexed, kept
         ("n_visual_full", pa.int32()),

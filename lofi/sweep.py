@@ -33,6 +33,8 @@ class ModelSpec:
     text_tower: str | None = None
     min_pixels: int | None = None  # of an image, where the processor follows its size; None: the checkpoint's own
     max_pixels: int | None = None
+    template: str | None = None  # of the conversation: a built-in name or a file; None: the checkpoint's
+    image_mode: str = "original"  # or pad: to a square, in the mean colour, as LLaVA-1.5's own loader does
 
     @property
     def planned_revision(self) -> str | None:
@@ -48,6 +50,15 @@ class DatasetSpec:
     limit: int = 0
     prompt_style: str = "lmms_eval"
     source: str | None = None
+    card: str | None = None  # the YAML file of a dataset of one's own
+    scorer: str | None = None  # None: that of the card for this prompt style
+    scoring_mode: str = "logits"  # answers on offer are read from the logits; or generate: every answer is generated
+    exif: str = "ignored"  # or applied: photographs are turned as their files ask
+
+    @property
+    def card_name(self) -> str:
+        """What `lofi.data.registry.get_card` finds the card by."""
+        return self.card or self.name
 
 
 @dataclass(frozen=True)

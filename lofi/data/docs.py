@@ -21,6 +21,7 @@ DOCS = pa.schema(
     [
         ("sample_id", pa.string()),
         ("group_id", pa.string()),
+        ("figure_id", pa.string()),
         ("cluster_id", pa.string()),
         ("image_hash", pa.string()),
         ("doc_hash", pa.string()),
@@ -46,6 +47,7 @@ class Doc:
 
     sample_id: str
     group_id: str
+    figure_id: str | None
     cluster_id: str
     image_hash: str
     doc_hash: str

@@ -12,7 +12,7 @@ import pyarrow as pa
 from lofi.data.digest import digest, digest_text, digest_values
 from lofi.data.docs import DOCS_FILE, IMAGES_FILE, Doc, docs_table, revision_of
 from lofi.data.images import ImageWriter, image_writer, inspect
-from lofi.data.prompts import fill, options_of, render
+from lofi.data.prompts import fill, options_of, render, task_of
 from lofi.data.registry import Card
 from lofi.data.rows import category_of, image_bytes, labels_of, target_of, targets_of
 from lofi.errors import UserError, unknown
@@ -67,7 +67,7 @@ def read_all(rows: Iterator[Row], reading: "Reading", images: ImageWriter, *, li
     """Feed the rows of the first `limit` images to `reading`, and each distinct image to `images`."""
     card = reading.card
     for row in rows:
-        content = image_bytes(row.pop(card.image))
+        content = image_bytes(row.pop(card.images[0]))
         image_hash = digest(content)
         if image_hash not in reading.images:
             if limit and len(reading.images) == limit:
@@ -132,14 +132,16 @@ class Reading:
         card = self.card
         fields = {**row, "row": self._seen}
         options = options_of(card, row)
-        labels = labels_of(card, options)
-        target = target_of(card, row, labels)
+        task = task_of(card, row)
+        labels = labels_of(task, options)
+        target = target_of(str(row[card.target]), task, labels)
         prompt = render(card, self.prompt_style, fields)
         sample_id = self._unique(fill(card.sample_id, fields))
         cluster = fill(card.cluster, fields) if card.cluster else sample_id if missing else image_hash
         return Doc(
             sample_id=sample_id,
             group_id=fill(card.group, fields) if card.group else sample_id,
+            figure_id=fill(card.figure, fields) if card.figure else None,
             cluster_id=cluster,
             image_hash=image_hash,
             doc_hash=digest_values(row),
@@ -150,7 +152,7 @@ class Reading:
             option_labels=tuple(labels),
             target=target,
             targets=tuple(targets_of(card, row, target)),
-            task_type=card.task,
+            task_type=task,
             prompt=prompt,
             prompt_hash=digest_text(prompt),
             split=card.split,
@@ -206,7 +208,7 @@ def rows_of(card: Card, origin: Origin) -> Iterator[Row]:
                 )
             # By row groups: within one shard Arrow reads ahead, up to a gigabyte of it.
             stream = stream.reshard().select_columns(list(card.columns))
-            yield from stream.cast_column(card.image, datasets.Image(decode=False))
+            yield from stream.cast_column(card.images[0], datasets.Image(decode=False))
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise UserError(

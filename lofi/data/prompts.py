@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from string import Formatter
 from typing import Any
 
-from lofi.data.registry import Card
-from lofi.errors import UserError, unknown
+from lofi.data.registry import BY, Card
+from lofi.errors import UserError
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 ABSENT = (None, "", "nan")  # how datasets write a hint or an option that is not there
@@ -18,9 +18,17 @@ ABSENT = (None, "", "nan")  # how datasets write a hint or an option that is not
 
 def render(card: Card, style: str, row: Mapping[str, Any]) -> str:
     """The text a model is asked: what stands after the image in the user's turn."""
-    if style not in card.prompts:
-        raise unknown(f"prompt style of dataset {card.name}", style, card.prompts)
-    return fill(card.prompts[style], {**row, "options": options_of(card, row)})
+    return fill(card.template(style, task_of(card, row)), {**row, "options": options_of(card, row)})
+
+
+def task_of(card: Card, row: Mapping[str, Any]) -> str:
+    """Whether a row is answered by yes or no, by a letter, or by a text."""
+    if isinstance(card.task, str):
+        return card.task
+    value = str(row[card.task[BY]])
+    if value not in card.task:
+        raise ValueError(f"{card.task[BY]} is {value!r}, and the card's `task` says nothing of that")
+    return card.task[value]
 
 
 def fill(template: str, fields: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """The datasets by name: one YAML card each, in `cards/`. Light to import: no reader of data is loaded."""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,24 @@ from typing import Any
 import yaml
 
 from lofi.errors import UserError, unknown
+from lofi.strict_yaml import read_mapping
 
 CARDS = Path(__file__).parent / "cards"
 GENERATED = "generated:"
 TASKS = ("yesno", "mcq", "open")
+BY = "by"  # of a task that a column decides
+SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class Join:
+    """A second table of the same dataset, which holds the images: GQA keeps each image once, apart."""
+
+    config: str
+    split: str
+    on: str  # the card's own column
+    key: str  # the column of the second table that it equals
+    image: str  # the second table's column of images
 
 
 @dataclass(frozen=True)
@@ -20,8 +34,9 @@ class Card:
     """What one dataset is: where it lies, what its columns mean, how it is asked and scored.
 
     `question`, `target`, `targets`, `category`, `l2_category`, `image` name columns. `options` names the
-    column that holds the list, or the columns that hold one option each. `sample_id`, `group`, `cluster` and
-    the prompts are templates over the columns (see `lofi.data.prompts`), `{row}` and `{options}`.
+    column that holds the list, the columns that hold one option each, or with `options_in` the column whose text
+    lists them. `sample_id`, `group`, `figure`, `cluster` and the prompts are templates over the columns (see
+    `lofi.data.prompts`), `{row}` and `{options}`.
     """
 
     name: str
@@ -29,38 +44,69 @@ class Card:
     source: str  # hub id, folder, or generated:NAME
     split: str
     columns: tuple[str, ...]  # all that is read of a row; the row's hash covers these
-    image: str
+    image: str | tuple[str, ...]  # a column of an image or a list of them, or several columns; empty with `join`
     question: str
     target: str  # yes or no, a letter or the number of an option, or a text
     sample_id: str
-    task: str  # one of TASKS
-    scorer: str
+    task: str | Mapping[str, str]  # one of TASKS; or `by: COLUMN` and the task of each of its values
+    scorer: str | Mapping[str, str]  # of every prompt style, or by style
     max_new_tokens: int
-    prompts: Mapping[str, str]  # by style
+    prompts: Mapping[str, str | Mapping[str, str]]  # by style; where tasks are asked differently, then by task
     text: str = ""
     licence: str = ""
     config: str | None = None
     revision: str = ""  # 40 hex digits; empty is not pinned
     aliases: tuple[str, ...] = ()  # other hub ids of the same data
+    join: Join | None = None
+    where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # column -> the values of rows that are taken
     options: str | tuple[str, ...] = ()
+    options_in: str = ""  # a row whose text lists none is open
     targets: str = ""  # all accepted answers; without it the target alone
     category: str = ""
     l2_category: str = ""
     group: str = ""  # samples that count together; without it each sample alone
+    figure: str = ""  # samples about one figure, where these count together, too
     cluster: str = ""  # samples that are resampled together; without it those of one image
     n_questions: int = 0  # of the whole split, for plans before it is prepared; 0 is not known
     n_images: int = 0  # distinct ones, where that is known, else at most
+    metrics: tuple[str, ...] = ("accuracy",)  # figures of the whole dataset, by their names in lofi.stats.metrics
+    traps: tuple[str, ...] = ()  # what readers of its numbers have stumbled over
     grouped: bool = False  # rows of one image follow each other, so a limited run may stop early
 
     def __post_init__(self) -> None:
-        if self.task not in TASKS:
-            raise UserError(f"dataset {self.name}: task {self.task!r} is not one of {', '.join(TASKS)}")
+        for task in self.tasks:
+            if task not in TASKS:
+                raise UserError(f"dataset {self.name}: task {task!r} is not one of {', '.join(TASKS)}")
         if not self.prompts:
             raise UserError(f"dataset {self.name}: no prompt; give at least one style")
-        named = [self.image, self.question, self.target, self.targets, self.category, self.l2_category]
-        named += [self.options] if isinstance(self.options, str) else self.options
+        named = [self.question, self.target, self.targets, self.category, self.l2_category, self.options_in]
+        named += [*self.images, *([self.options] if isinstance(self.options, str) else self.options)]
+        named += [*self.where, *([self.join.on] if self.join else [])]
         if missing := [column for column in named if column and column not in self.columns]:
             raise UserError(f"dataset {self.name}: add {', '.join(missing)} to `columns`")
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The columns that hold a row's images; none where they are in a second table."""
+        return (self.image,) * bool(self.image) if isinstance(self.image, str) else self.image
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that rows of this dataset can be."""
+        if isinstance(self.task, str):
+            return (self.task,)
+        return tuple(dict.fromkeys(task for value, task in self.task.items() if value != BY))
+
+    def template(self, style: str, task: str) -> str:
+        """The prompt of a style for a row of that task."""
+        if style not in self.prompts:
+            raise unknown(f"prompt style of dataset {self.name}", style, self.prompts)
+        prompt = self.prompts[style]
+        return prompt if isinstance(prompt, str) else prompt[task]
+
+    def scorer_of(self, style: str) -> str:
+        """The scorer that goes with a prompt style."""
+        return self.scorer if isinstance(self.scorer, str) else self.scorer[style]
 
     @property
     def generated(self) -> str:
@@ -76,8 +122,9 @@ def dataset_names() -> tuple[str, ...]:
 
 @cache
 def get_card(name: str) -> Card:
-    """The card of a dataset."""
-    return card_from(name, _read(name))
+    """The card of a dataset: a built-in one by its name, or the one in a YAML file by its path."""
+    path = Path(name)
+    return card_from(path.stem, _own(path)) if path.suffix in SUFFIXES else card_from(name, _read(name))
 
 
 def card_from(name: str, entries: Mapping[str, Any]) -> Card:
@@ -86,11 +133,22 @@ def card_from(name: str, entries: Mapping[str, Any]) -> Card:
     for entry in entries:
         if entry not in known:
             raise unknown(f"entry of dataset {name}", entry, known)
-    needed = [each.name for each in fields(Card) if each.default is MISSING and each.name != "name"]
-    if missing := [entry for entry in needed if entry not in entries]:
+    needed = [each.name for each in fields(Card) if each.default is each.default_factory is MISSING]
+    if missing := [entry for entry in needed if entry not in {"name", *entries}]:
         raise UserError(f"dataset {name}: the card lacks {', '.join(missing)}")
     frozen: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in entries.items()}
+    if frozen.get("join"):
+        frozen["join"] = Join(**frozen["join"])
+    if "where" in frozen:
+        frozen["where"] = {column: tuple(values) for column, values in frozen["where"].items()}
     return Card(name=name, **frozen)
+
+
+def _own(path: Path) -> Mapping[str, Any]:
+    """A user's card; `like: NAME` starts from a built-in one."""
+    entries = dict(read_mapping(path))
+    twin = entries.pop("like", None)
+    return _read(twin) | entries if twin else entries
 
 
 def _read(name: str) -> dict[str, Any]:

@@ -12,19 +12,18 @@ YES_NO = ("yes", "no")
 _TRUTHS = {"yes": "yes", "no": "no", "1": "yes", "0": "no"}
 
 
-def labels_of(card: Card, options: list[str]) -> list[str]:
+def labels_of(task: str, options: list[str]) -> list[str]:
     """What may be answered: yes and no, one letter per option, or nothing in particular."""
-    if card.task == "yesno":
+    if task == "yesno":
         return list(YES_NO)
-    return list(LETTERS[: len(options)]) if card.task == "mcq" else []
+    return list(LETTERS[: len(options)]) if task == "mcq" else []
 
 
-def target_of(card: Card, row: Mapping[str, Any], labels: list[str]) -> str:
+def target_of(value: str, task: str, labels: list[str]) -> str:
     """The right answer, as the scorer wants it: a label, or a text where there are none."""
-    value = str(row[card.target])
-    if card.task == "open":
+    if task == "open":
         return value
-    if card.task == "yesno":
+    if task == "yesno":
         label = _TRUTHS.get(value.strip().lower())
     elif value.isascii() and value.isdigit():
         label = labels[int(value)] if int(value) < len(labels) else None

@@ -13,6 +13,7 @@ from lofi.data.docs import Doc
 from lofi.engine.decode import Generated
 from lofi.engine.kept import Kept
 from lofi.engine.readout import Choice
+from lofi.scoring.answers import Question
 from lofi.scoring.registry import Scorer
 from lofi.store import SAMPLES, SCHEMA_VERSION
 
@@ -20,6 +21,7 @@ from lofi.store import SAMPLES, SCHEMA_VERSION
 OF_DOC = (
     "sample_id",
     "group_id",
+    "figure_id",
     "cluster_id",
     "image_hash",
     "doc_hash",
@@ -108,6 +110,11 @@ def _finite(trace: Mapping[str, float]) -> list[tuple[str, float | None]]:
     return [(name, value if math.isfinite(value) else None) for name, value in trace.items()]
 
 
+def question_of(doc: Doc) -> Question:
+    """What a scorer may know of a doc."""
+    return Question(doc.target, doc.targets, doc.options, doc.option_labels, doc.category, doc.l2_category)
+
+
 def answer_columns(
     scorer: Scorer,
     docs: Sequence[Doc],
@@ -117,10 +124,7 @@ def answer_columns(
 ) -> dict[str, Any]:
     """Predictions and scores; `texts` are the generated answers, used where a question has no options."""
     predictions = [choice.label if choice else text for choice, text in zip(choices, texts, strict=True)]
-    answers = [
-        scorer.rule(prediction, doc.target, doc.targets, doc.options, doc.option_labels)
-        for prediction, doc in zip(predictions, docs, strict=True)
-    ]
+    answers = [scorer.rule(prediction, question_of(doc)) for prediction, doc in zip(predictions, docs, strict=True)]
     return {
         "prediction": predictions,
         "prediction_parsed": [answer.parsed for answer in answers],

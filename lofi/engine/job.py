@@ -35,7 +35,7 @@ class Job:
     @cached_property
     def card(self) -> Card:
         """The dataset's declaration."""
-        return get_card(self.dataset.name)
+        return get_card(self.dataset.card_name)
 
     @cached_property
     def data(self) -> Path:
@@ -93,7 +93,7 @@ class Job:
                 "name": self.dataset.name,
                 "revision": self.docs.revision,
                 "prompt_style": self.dataset.prompt_style,
-                **scoring(self.dataset.name),
+                **scoring(self.dataset),
             },
             method=self.method(cell),
             cell=cell,

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from lofi import NUMERICS_VERSION
 from lofi.cell import AS_LOADED, FLOOR, FULL, KEEP_ALL, Cell
-from lofi.data.registry import Card
 from lofi.engine.cache import Span
 from lofi.engine.calibrate import calibrate
 from lofi.engine.columns import Constants
@@ -23,6 +22,7 @@ from lofi.engine.plans import Plan
 from lofi.engine.run import FullRun, joined, run_images
 from lofi.engine.session import Session
 from lofi.errors import UserError
+from lofi.identity import scoring
 from lofi.models.clip_text import load_text_tower
 from lofi.models.load import load_model
 from lofi.models.weights import quantise
@@ -149,7 +149,7 @@ def open_session(job: Job, weights: str = AS_LOADED) -> Session:
         max_pixels=spec.max_pixels,
     )
     quantised = None if weights == AS_LOADED else quantise(adapter, weights)
-    card: Card = job.card
+    scorer = scoring(job.dataset)["scorer"]
     values = {
         "run_id": run_id(job),
         "model": spec.name,
@@ -157,14 +157,15 @@ def open_session(job: Job, weights: str = AS_LOADED) -> Session:
         "dataset": job.dataset.name,
         "split": job.docs.split,
         "dataset_revision": job.docs.revision,
-        "scorer": card.scorer,
+        "scorer": scorer,
+        "prompt_style": job.dataset.prompt_style,
+        "image_mode": spec.image_mode,
         "dtype": str(adapter.dtype).removeprefix("torch."),
         "weights": weights,
         "attn_impl": adapter.attention,
         "device": adapter.device.type,
     }
-    scorer = get_scorer(card.scorer)
-    constants = Constants(values, scorer, len(adapter.layers), spec.batch_images)
+    constants = Constants(values, get_scorer(scorer), len(adapter.layers), spec.batch_images)
     tower = spec.text_tower and load_text_tower(spec.text_tower, None, adapter.device, adapter.dtype)
     return Session(adapter, constants, tower or None, quantised)
 

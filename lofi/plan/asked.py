@@ -44,7 +44,7 @@ def read_asked(spec: DatasetSpec, data: Path) -> Asked:
     found = _prepared(spec, data / spec.name)
     if found is not None:
         return found
-    card = get_card(spec.name)
+    card = get_card(spec.card_name)
     if not card.n_images:
         raise UserError(
             f"dataset {spec.name} is not prepared and its card has no count; run `lofi prepare --dataset {spec.name}`"

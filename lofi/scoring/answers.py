@@ -1,8 +1,7 @@
 """What a scorer says about one prediction, and what a scorer is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 OK = "ok"
 UNPARSED = "unparsed"  # nothing in the text is an answer
@@ -25,18 +24,20 @@ class Answer:
     correct: bool
 
 
-class Rule(Protocol):
-    """The signature every scorer shares, whether or not it looks at all of its arguments."""
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a scorer may know of a question."""
 
-    def __call__(
-        self,
-        prediction: str,
-        target: str,
-        targets: Sequence[str],
-        options: Sequence[str],
-        option_labels: Sequence[str],
-    ) -> Answer:
-        """Parse `prediction` and score it."""
+    target: str  # a label where there are options, else a text
+    targets: Sequence[str] = ()  # all accepted answers; at least the target
+    options: Sequence[str] = ()
+    option_labels: Sequence[str] = ()  # what may be answered: letters, or yes and no
+    category: str | None = None
+    l2_category: str | None = None
+
+
+# A scorer parses a prediction and grades it.
+Rule = Callable[[str, Question], Answer]
 
 
 def answered(parsed: str, score: float) -> Answer:

@@ -1,21 +1,19 @@
 """POPE as lmms-eval scores it: the whole prediction is `yes` or `no` in any case, or it is wrong."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lofi.scoring.answers import UNPARSED, Answer, answered, unanswered
+from lofi.scoring.answers import UNPARSED, Answer, Question, answered, unanswered
 
 YES, NO = "yes", "no"
 
 
-def score(
-    prediction: str, target: str, targets: Sequence[str], options: Sequence[str], option_labels: Sequence[str]
-) -> Answer:
+def score(prediction: str, question: Question) -> Answer:
     """1 for the right word. `Yes.` is neither word and stays unparsed."""
     word = prediction.lower().strip()
     if word not in (YES, NO):
         return unanswered(UNPARSED)
-    return answered(word, float(word == target))
+    return answered(word, float(word == question.target))
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,14 @@
 """ScienceQA as lmms-eval scores it: a bare letter in any case, or a text that opens with `X.`."""
 
 import re
-from collections.abc import Sequence
 
-from lofi.scoring.answers import NOT_OPTION, UNPARSED, Answer, answered, unanswered
+from lofi.scoring.answers import NOT_OPTION, UNPARSED, Answer, Question, answered, unanswered
 
 _OPENING = re.compile(r"([A-Z])\.")
 _BARE = re.compile(r"[A-Za-z]")
 
 
-def score(
-    prediction: str, target: str, targets: Sequence[str], options: Sequence[str], option_labels: Sequence[str]
-) -> Answer:
+def score(prediction: str, question: Question) -> Answer:
     """1 for the right letter. `(B)`, `B)` and the option's own words are not letters under this rule."""
     text = prediction.strip()
     if _BARE.fullmatch(text):
@@ -20,6 +17,6 @@ def score(
         letter = opening.group(1)
     else:
         return unanswered(UNPARSED)
-    if letter not in option_labels:
+    if letter not in question.option_labels:
         return unanswered(NOT_OPTION)
-    return answered(letter, float(letter == target))
+    return answered(letter, float(letter == question.target))

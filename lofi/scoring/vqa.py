@@ -8,7 +8,7 @@ gave this answer.
 import re
 from collections.abc import Sequence
 
-from lofi.scoring.answers import UNPARSED, Answer, answered, unanswered
+from lofi.scoring.answers import UNPARSED, Answer, Question, answered, unanswered
 from lofi.scoring.contractions import RESTORED
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
@@ -21,18 +21,14 @@ _ARTICLES = {"a", "an", "the"}
 _ANNOTATORS_FOR_FULL_SCORE = 3
 
 
-def score_vqav2(
-    prediction: str, target: str, targets: Sequence[str], options: Sequence[str], option_labels: Sequence[str]
-) -> Answer:
+def score_vqav2(prediction: str, question: Question) -> Answer:
     """VQAv2: the texts are normalised without the clean-up of case, commas and possessives."""
-    return _score(normalise(prediction), [normalise(text) for text in targets])
+    return _score(normalise(prediction), [normalise(text) for text in question.targets])
 
 
-def score_textvqa(
-    prediction: str, target: str, targets: Sequence[str], options: Sequence[str], option_labels: Sequence[str]
-) -> Answer:
+def score_textvqa(prediction: str, question: Question) -> Answer:
     """TextVQA and VizWiz: cleaned up first, then normalised."""
-    return _score(normalise(clean_up(prediction)), [normalise(clean_up(text)) for text in targets])
+    return _score(normalise(clean_up(prediction)), [normalise(clean_up(text)) for text in question.targets])
 
 
 def soft_accuracy(answer: str, annotations: Sequence[str]) -> float:

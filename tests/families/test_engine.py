@@ -53,6 +53,7 @@ def doc(sample: str, image: str, prompt: str, labels: tuple[str, ...]) -> Doc:
     return Doc(
         sample_id=sample,
         group_id=image,
+        figure_id=None,
         cluster_id=image,
         image_hash=image,
         doc_hash=sample,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lofi.scoring import pope
-from lofi.scoring.answers import Answer
+from lofi.scoring.answers import Answer, Question
 
 FOLDER = Path(os.environ.get("LOFI_GOLDEN", Path(__file__).parent / "data")) / "scoring"
 
@@ -20,7 +20,7 @@ def cases(name: str) -> list[dict[str, Any]]:
 
 
 def answer(prediction: str, target: str) -> Answer:
-    return pope.score(prediction, target, [target], [], ["yes", "no"])
+    return pope.score(prediction, Question(target, [target], option_labels=["yes", "no"]))
 
 
 def test_answers() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lofi.scoring import vqa
-from lofi.scoring.answers import Rule
+from lofi.scoring.answers import Question, Rule
 
 FOLDER = Path(os.environ.get("LOFI_GOLDEN", Path(__file__).parent / "data")) / "scoring"
 
@@ -39,7 +39,7 @@ def test_normal_form() -> None:
 def test_soft_accuracy(family: str, rule: Rule, normal_form: Callable[[str], str]) -> None:
     for case in cases(family):
         prediction, annotations = case["input"]["prediction"], case["input"]["answers"]
-        got = rule(prediction, annotations[0], annotations, [], [])
+        got = rule(prediction, Question(annotations[0], annotations))
         assert got.score == pytest.approx(case["lmms_eval"]["exact_match"], abs=1e-9), case
         assert normal_form(prediction) == case["lmms_eval"]["processed"], case
         assert got.parsed == (case["lmms_eval"]["processed"] or None), case

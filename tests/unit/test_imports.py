@@ -18,7 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "provenance": set(),
     "scoring": {"errors"},
     "methods": {"errors", "spectra"},
-    "data": {"errors", "store"},
+    "data": {"errors", "store", "strict_yaml"},
     "models": {"errors", "methods"},
     "sweep": {"cell", "errors", "methods"},
     "breach": {"errors"},

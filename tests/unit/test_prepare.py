@@ -17,6 +17,7 @@ from lofi.data.docs import Docs, load_docs, read_images
 from lofi.data.images import open_image
 from lofi.data.prepare import prepare
 from lofi.data.registry import Card, card_from, dataset_names, get_card
+from lofi.engine.columns import question_of
 from lofi.errors import UserError
 from lofi.scoring.registry import get_scorer
 from lofi.store import read_metadata
@@ -337,5 +338,5 @@ def test_built_in_datasets(name: str, tmp_path: Path) -> None:
     for doc in docs.rows:
         assert doc.image_error is None
         assert doc.prompt.startswith(doc.question.strip())
-        answer = get_scorer(card.scorer).rule(doc.target, doc.target, doc.targets, doc.options, doc.option_labels)
+        answer = get_scorer(card.scorer_of("lmms_eval")).rule(doc.target, question_of(doc))
         assert answer.score == 1.0

@@ -10,7 +10,7 @@ from lofi.data.registry import dataset_names, get_card
 from lofi.data.rows import labels_of
 from lofi.errors import UserError
 from lofi.scoring import pope, scienceqa, vqa
-from lofi.scoring.answers import STATUSES, Answer
+from lofi.scoring.answers import STATUSES, Answer, Question
 from lofi.scoring.contractions import RESTORED
 from lofi.scoring.registry import SCORERS, get_scorer
 
@@ -18,11 +18,11 @@ LETTERS = ["A", "B", "C", "D"]
 
 
 def letter(prediction: str) -> Answer:
-    return scienceqa.score(prediction, "B", ["B"], ["red", "blue", "green", "pink"], LETTERS)
+    return scienceqa.score(prediction, Question("B", ["B"], ["red", "blue", "green", "pink"], LETTERS))
 
 
 def yes_no(prediction: str) -> Answer:
-    return pope.score(prediction, "yes", ["yes"], [], ["yes", "no"])
+    return pope.score(prediction, Question("yes", ["yes"], option_labels=["yes", "no"]))
 
 
 def test_pope() -> None:
@@ -41,15 +41,15 @@ def test_scienceqa() -> None:
 
 def test_vqa_counts_the_other_annotators() -> None:
     people = ["two", "2", "3", *["many"] * 7]
-    assert vqa.score_vqav2("2.", "many", people, [], []) == Answer("2", "ok", pytest.approx(0.6), True)
-    assert vqa.score_vqav2("three", "many", people, [], []).score == pytest.approx(0.3)
-    assert vqa.score_vqav2("many", "many", people, [], []).score == 1.0
-    assert vqa.score_vqav2(" the ", "many", people, [], []) == Answer(None, "unparsed", 0.0, False)
+    assert vqa.score_vqav2("2.", Question("many", people)) == Answer("2", "ok", pytest.approx(0.6), True)
+    assert vqa.score_vqav2("three", Question("many", people)).score == pytest.approx(0.3)
+    assert vqa.score_vqav2("many", Question("many", people)).score == 1.0
+    assert vqa.score_vqav2(" the ", Question("many", people)) == Answer(None, "unparsed", 0.0, False)
 
 
 def test_vqav2_keeps_possessives_and_textvqa_splits_them() -> None:
-    assert vqa.score_vqav2("Dog's", "x", ["x"], [], []).parsed == "dog's"
-    assert vqa.score_textvqa("Dog's", "x", ["x"], [], []).parsed == "dog 's"
+    assert vqa.score_vqav2("Dog's", Question("x", ["x"])).parsed == "dog's"
+    assert vqa.score_textvqa("Dog's", Question("x", ["x"])).parsed == "dog 's"
 
 
 def test_soft_accuracy_of_nothing_is_an_error() -> None:
@@ -71,7 +71,7 @@ def test_contractions() -> None:
 @given(prediction=st.text(max_size=30))
 def test_any_text_gets_a_status_of_the_vocabulary(name: str, prediction: str) -> None:
     scorer = SCORERS[name]
-    answer = scorer.rule(prediction, "no", ["no"] * 10, [], ["yes", "no"])
+    answer = scorer.rule(prediction, Question("no", ["no"] * 10, option_labels=["yes", "no"]))
     assert answer.status in scorer.statuses
     assert set(scorer.statuses) <= set(STATUSES)
     assert 0 <= answer.score <= 1
@@ -88,9 +88,9 @@ def test_soft_accuracy_is_the_leave_one_out_mean(people: list[str], answer: str)
 @pytest.mark.parametrize("name", dataset_names())
 def test_every_label_scores_as_itself(name: str) -> None:
     card = get_card(name)
-    labels = labels_of(card, ["one", "two", "three", "four", "five"])
+    labels = labels_of(str(card.task), ["one", "two", "three", "four", "five"])
     for label in labels:
-        answer = get_scorer(card.scorer).rule(label, label, [label], [], labels)
+        answer = get_scorer(card.scorer_of("lmms_eval")).rule(label, Question(label, [label], option_labels=labels))
         assert answer == Answer(label, "ok", 1.0, True)
 
 
