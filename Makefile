@@ -46,9 +46,10 @@ lint: setup ## ruff, mypy, snakefmt, snakemake --lint
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
-docs: setup ## docs/methods.md and docs/families.md from registry, descriptions and docstrings
+docs: setup ## docs/methods.md, families.md and datasets.md from registries, cards and docstrings
 	python -m lofi.methods.catalogue > docs/methods.md
 	python -m lofi.models.catalogue > docs/families.md
+	python -m lofi.dataset_pages > docs/datasets.md
 
 clean: ## remove results, reports and logs, but not the .venv
 	rm -rf results logs benchmarks reports/index.html .snakemake

@@ -111,7 +111,33 @@ def engine_vs_sample() -> Item:
     return Item("engine_vs_sample", plain / shared, "x", "one forward per sample", (plain / shared,) * 2, len(timed))
 
 
-ITEMS = {item.__name__: item for item in (ipr_vs_svd, leverage_vs_svd, engine_vs_sample)}
+def loader_vs_decode() -> Item:
+    """JPEGs of 336 x 336 pixels from a prepared dataset to pixel values, against decoding them and nothing else."""
+    from loading import SIDE
+
+    return _loading("loader_vs_decode", (SIDE, SIDE), 2000)
+
+
+def loader_vs_decode_large() -> Item:
+    """The same for pictures of the size of COCO's, which POPE, VQAv2 and GQA show."""
+    return _loading("loader_vs_decode_large", (640, 480), 600)
+
+
+def _loading(name: str, size: tuple[int, int], count: int) -> Item:
+    from loading import CORES, Bare, Loading, picture, stored
+
+    torch.set_num_threads(1)  # the workers have the cores
+    contents = [picture(seed, *size) for seed in range(count)]
+    with tempfile.TemporaryDirectory() as folder:
+        loading = Loading(stored(Path(folder) / "images.parquet", contents))
+        bare = Bare(contents)
+        return compare(name, f"Pillow's decode and resize in {CORES} processes", bare, loading, ROUNDS)
+
+
+ITEMS = {
+    item.__name__: item
+    for item in (ipr_vs_svd, leverage_vs_svd, engine_vs_sample, loader_vs_decode, loader_vs_decode_large)
+}
 
 
 def main() -> None:

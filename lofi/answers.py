@@ -11,8 +11,8 @@ from torch import Tensor
 from lofi.engine.readout import Choice, Options, choose, option_forms
 from lofi.errors import UserError
 from lofi.models.adapter import Adapter
+from lofi.models.conversation import chat_inputs
 from lofi.models.families import get_family
-from lofi.models.opened import chat_inputs
 
 
 @dataclass(frozen=True)

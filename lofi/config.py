@@ -2,14 +2,18 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lofi.breach import check_schema
 from lofi.cell import AS_LOADED, FLOOR, FULL, KEEP_ALL, OWN_COUNT, WEIGHTS, keep_text
+from lofi.data.registry import dataset_names, get_card
 from lofi.errors import UserError, unknown
 from lofi.feasible import check_models, check_revision
 from lofi.methods.registry import METHODS, check_params, get_reducer, known_params
+from lofi.models.conversation import template_text
+from lofi.scoring.registry import get_scorer
 from lofi.strict_yaml import read_mapping
 from lofi.sweep import AXES, DatasetSpec, MethodSpec, ModelSpec, Sweep, draws
 
@@ -40,6 +44,8 @@ def from_dict(config: Mapping[str, Any]) -> Sweep:
         stability_images=int(config.get("stability_images", 32)),
     )
     _refuse_twins("models", ((model.name, _without_name(model)) for model in sweep.models))
+    datasets = (replace(dataset, card=dataset.card_name) for dataset in sweep.datasets)
+    _refuse_twins("datasets", ((dataset.name, _without_name(dataset)) for dataset in datasets))
     _refuse_twins("methods", ((method.name, _without_name(method)) for method in sweep.methods))
     sweep.packed()
     return sweep
@@ -52,18 +58,34 @@ def _model(name: str, entry: Mapping[str, Any]) -> ModelSpec:
         raise UserError(
             f"models.{name}.min_pixels {spec.min_pixels} is more than its max_pixels {spec.max_pixels}; swap them"
         )
+    if spec.template is not None:
+        try:
+            template_text(spec.template)
+        except UserError as error:
+            raise UserError(f"models.{name}: {error}") from None
     return spec
 
 
 def _dataset(name: str, entry: Mapping[str, Any]) -> DatasetSpec:
-    from lofi.data.registry import dataset_names, get_card
-
     spec = DatasetSpec(name=name, **{key: _whole(value) for key, value in entry.items()})
     if not spec.card and name not in dataset_names():
         error = unknown("dataset", name, dataset_names())
-        raise UserError(f"{error}; for a dataset of your own, give its YAML file as `card`")
-    if spec.prompt_style not in (styles := get_card(spec.card_name).prompts):
-        raise unknown(f"prompt style of dataset {name!r}", spec.prompt_style, styles)
+        raise UserError(f"{error}; or give its `card`: one of these, or the YAML file of a dataset of your own")
+    if spec.card_name != name and name in dataset_names():
+        raise UserError(
+            f"datasets.{name} has the card {spec.card_name}, but {name!r} is a dataset that comes with lofi, and "
+            "tables would pass one off as the other; give this entry another name, or remove its card"
+        )
+    try:
+        card = get_card(spec.card_name)
+    except UserError as error:
+        raise UserError(f"datasets.{name}.card: {error}") from None
+    if spec.prompt_style not in card.prompts:
+        raise unknown(f"prompt style of dataset {name!r}", spec.prompt_style, card.prompts)
+    try:
+        get_scorer(spec.scorer or card.scorer_of(spec.prompt_style))
+    except UserError as error:
+        raise UserError(f"datasets.{name}: {error}") from None
     return spec
 
 
@@ -155,7 +177,7 @@ def _refuse_twins(kind: str, named: Iterable[tuple[str, str]]) -> None:
         seen[contents] = name
 
 
-def _without_name(spec: ModelSpec | MethodSpec) -> str:
+def _without_name(spec: ModelSpec | DatasetSpec | MethodSpec) -> str:
     return json.dumps({key: value for key, value in vars(spec).items() if key != "name"}, sort_keys=True)
 
 

@@ -10,12 +10,17 @@ from lofi import NUMERICS_VERSION
 from lofi.cell import AS_LOADED, Cell
 from lofi.data.registry import get_card
 from lofi.methods.registry import check_params, get_reducer
+from lofi.models.conversation import template_text
 from lofi.scoring.registry import get_scorer
-from lofi.sweep import DatasetSpec, MethodSpec, Sweep
+from lofi.sweep import DatasetSpec, MethodSpec, ModelSpec, Sweep
 
 MODEL_FIELDS = ("source", "revision", "dtype", "attention")
-PIXEL_FIELDS = ("min_pixels", "max_pixels")
-DATASET_FIELDS = ("revision", "prompt_style", "scorer", "scorer_version", "max_new_tokens")
+DATASET_FIELDS = ("revision", "prompt_style")
+# Settings that came later, with what they are where nobody sets them: only another value is in a key.
+MODEL_DEFAULTS = {"min_pixels": None, "max_pixels": None, "template": None, "image_mode": "original"}
+DATASET_DEFAULTS = {"scoring_mode": "logits", "exif": "ignored"}
+# What a card says beside how its questions are made: `prepare` does not look at it.
+BESIDE_DOCS = ("title", "text", "licence", "aliases", "n_questions", "n_images", "scorer", "metrics", "traps")
 
 LENGTH = 32
 
@@ -29,52 +34,79 @@ def cell_key(
     shard: int,
     shards: int,
 ) -> str:
-    """The hash under which the numbers of one shard of one cell are stored.
+    """The hash under which the answers of one shard of one cell are stored.
 
-    `model` gives source, revision (a digest of its files), dtype, attention and the limits of an image's pixels;
-    `dataset` gives revision (a digest of the prepared questions and images, so that it covers `limit`) and
-    prompt_style. Whatever else they hold, such as device and batch size, is left out. The names are in, because every
-    row carries them.
+    `model` gives source, revision (a digest of its files), dtype, attention, the limits of an image's pixels, the text
+    of the conversation template and the image mode; `dataset` gives revision (a digest of the prepared questions and
+    images, so that it covers `limit`), prompt_style, scoring_mode and exif. Whatever else they hold, such as device
+    and batch size, is left out, and so is the scorer: answers are graded after they are stored. The names are in,
+    because every row carries them.
     """
     return _digest(
         {
             **_numbers(method, cell),
             "model": _model_numbers(model, method),
-            "dataset": {field: dataset[field] for field in DATASET_FIELDS},
+            "dataset": {**{field: dataset[field] for field in DATASET_FIELDS}, **_set(dataset, DATASET_DEFAULTS)},
             "shard": shard,
             "shards": shards,
         }
     )
 
 
-def scoring(dataset: DatasetSpec) -> dict[str, Any]:
-    """How answers of a dataset are made and graded, as far as its card says."""
-    card = get_card(dataset.card_name)
-    scorer = dataset.scorer or card.scorer_of(dataset.prompt_style)
-    version = get_scorer(scorer).version
-    return {"scorer": scorer, "scorer_version": version, "max_new_tokens": card.max_new_tokens}
+def scorer_of(dataset: DatasetSpec) -> str:
+    """The scorer that grades a dataset's answers: the config's, else that of the card for this prompt style."""
+    return dataset.scorer or get_card(dataset.card_name).scorer_of(dataset.prompt_style)
 
 
-def planned_key(sweep: Sweep, cell: Cell) -> str:
-    """The same from the config alone, with no digest; the workflow reruns a cell whose key changed."""
+def planned_docs(dataset: DatasetSpec) -> str:
+    """The hash of all that `prepare` makes a dataset's questions and images from, as far as the config tells."""
+    card = asdict(get_card(dataset.card_name))
+    fields = ("name", "source", "limit", "prompt_style", "exif")
+    return _digest(
+        {
+            "card": {field: value for field, value in card.items() if field not in BESIDE_DOCS},
+            "dataset": {field: getattr(dataset, field) for field in fields},
+        }
+    )
+
+
+def planned_answers(sweep: Sweep, cell: Cell) -> str:
+    """`cell_key` from the config alone, with no digest of files that are not here yet."""
     model, dataset = sweep.model(cell.model), sweep.dataset(cell.dataset)
     method = sweep.method(cell.method)
     return _digest(
         {
             **_numbers(method, cell),
-            "model": _model_numbers(asdict(model), method),
-            "dataset": {field: getattr(dataset, field) for field in ("source", "limit", "prompt_style")},
-            "scoring": scoring(dataset),
+            "model": _model_numbers({**asdict(model), "template": _template(model)}, method),
+            "docs": planned_docs(dataset),
+            "scoring_mode": dataset.scoring_mode,
             "shards": sweep.shards,
         }
     )
 
 
+def planned_key(sweep: Sweep, cell: Cell) -> str:
+    """What a cell's answers and grades come from; the workflow publishes a cell again where this changed."""
+    scorer = scorer_of(sweep.dataset(cell.dataset))
+    return _digest(
+        {"answers": planned_answers(sweep, cell), "scorer": scorer, "version": get_scorer(scorer).version},
+    )
+
+
 def _model_numbers(model: Mapping[str, Any], method: MethodSpec) -> dict[str, Any]:
-    """What of a model's settings can change the numbers of a method; those that are not set are not in the key."""
-    optional = (*PIXEL_FIELDS, *(("text_tower",) if _reads_tower(method) else ()))
-    given = {field: model[field] for field in optional if model.get(field)}
-    return {**{field: model[field] for field in MODEL_FIELDS}, **given}
+    """What of a model's settings can change the numbers of a method."""
+    tower = {"text_tower": None} if _reads_tower(method) else {}
+    return {**{field: model[field] for field in MODEL_FIELDS}, **_set(model, {**MODEL_DEFAULTS, **tower})}
+
+
+def _template(model: ModelSpec) -> str | None:
+    """The text of the conversation template, where the config names one."""
+    return None if model.template is None else template_text(model.template)
+
+
+def _set(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that are not as they are by default."""
+    return {field: settings[field] for field, value in defaults.items() if settings.get(field, value) != value}
 
 
 def _reads_tower(method: MethodSpec) -> bool:
@@ -95,5 +127,5 @@ def _numbers(method: MethodSpec, cell: Cell) -> dict[str, Any]:
 
 
 def _digest(content: Mapping[str, Any]) -> str:
-    canonical = json.dumps(content, sort_keys=True, allow_nan=False, separators=(",", ":"))
+    canonical = json.dumps(content, sort_keys=True, allow_nan=False, separators=(",", ":"), default=str)
     return hashlib.sha256(canonical.encode()).hexdigest()[:LENGTH]

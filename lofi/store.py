@@ -144,6 +144,16 @@ STABILITY = pa.schema(
 )
 
 
+def column(name: str, values: pa.Array | Sequence[Any]) -> pa.Array:
+    """Values under the type that a column of samples has."""
+    kind = SAMPLES.field(name).type
+    if isinstance(values, pa.Array):
+        return values.cast(kind)
+    if pa.types.is_dictionary(kind):
+        return pa.array(values, kind.value_type).dictionary_encode().cast(kind)
+    return pa.array(values, kind)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` to write to; after the block it is synced and takes the place of `path`.

@@ -10,23 +10,24 @@ import yaml
 from lofi.errors import UserError
 
 MERGE = "tag:yaml.org,2002:merge"
+SWEEP = "a mapping with the keys models, datasets, methods and keeps"
 
 
-def read_mapping(path: Path) -> Mapping[str, Any]:
-    """The mapping in a YAML file, or in a JSON file where the name ends in .json."""
+def read_mapping(path: Path, what: str = SWEEP) -> Mapping[str, Any]:
+    """The mapping in a YAML file, or in a JSON file where the name ends in .json; `what` it must be, in words."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}; give the path of a config file") from None
+        raise UserError(f"{path} cannot be read: {error.strerror}; give the path of a YAML file") from None
     try:
         entries = _parse(text, is_json=path.suffix == ".json")
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     if not isinstance(entries, Mapping):
-        what = "is empty" if entries is None else f"holds {type(entries).__name__} at its top"
-        raise UserError(f"{path} {what}; it must be a mapping with the keys models, datasets, methods and keeps")
+        found = "is empty" if entries is None else f"holds {type(entries).__name__} at its top"
+        raise UserError(f"{path} {found}; it must be {what}")
     return entries
 
 

@@ -14,6 +14,7 @@ from lofi.methods.schedule import Stages, solve
 
 AXES = ("method", "keep", "seed")  # of a cell, apart from model and dataset: what `pack` may name
 FILL = "FILL"  # a revision that somebody has still to look up: plans are made with it, and nothing runs
+GENERATE = "generate"  # the scoring mode in which every answer is generated, options or not
 ALWAYS_PACK = "use pack: [] or pack: [method, keep, seed], which work with every sweep"
 
 Value = str | int | float | bool
@@ -35,6 +36,7 @@ class ModelSpec:
     max_pixels: int | None = None
     template: str | None = None  # of the conversation: a built-in name or a file; None: the checkpoint's
     image_mode: str = "original"  # or pad: to a square, in the mean colour, as LLaVA-1.5's own loader does
+    workers: int | str = "auto"  # processes that open images; auto: none on a CPU, else the cores but one, at most 8
 
     @property
     def planned_revision(self) -> str | None:
@@ -44,13 +46,13 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """One dataset: its card's name, how much of it, and how its questions are worded."""
+    """One dataset: its card, how much of it, how its questions are worded and its answers are graded."""
 
     name: str
     limit: int = 0
     prompt_style: str = "lmms_eval"
     source: str | None = None
-    card: str | None = None  # the YAML file of a dataset of one's own
+    card: str | None = None  # a built-in dataset, or the YAML file of one's own; None: the built-in one of this name
     scorer: str | None = None  # None: that of the card for this prompt style
     scoring_mode: str = "logits"  # answers on offer are read from the logits; or generate: every answer is generated
     exif: str = "ignored"  # or applied: photographs are turned as their files ask

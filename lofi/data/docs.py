@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lofi.data.digest import digest_values
-from lofi.data.images import read_bytes
+from lofi.data.stored import StoredImages
 from lofi.errors import UserError
 from lofi.store import read_metadata
 
@@ -24,6 +25,7 @@ DOCS = pa.schema(
         ("figure_id", pa.string()),
         ("cluster_id", pa.string()),
         ("image_hash", pa.string()),
+        ("image_hashes", pa.list_(pa.string())),
         ("doc_hash", pa.string()),
         ("category", _name),
         ("l2_category", _name),
@@ -37,19 +39,25 @@ DOCS = pa.schema(
         ("prompt_hash", pa.string()),
         ("split", _name),
         ("max_new_tokens", pa.int32()),
+        ("image_error", pa.string()),
     ]
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Doc:
-    """One question about one image. `image_error` is set where the image is missing or broken."""
+    """One question about one image.
+
+    `image_error` says why the question cannot be asked: its image is missing or broken, or it shows several; then
+    `image_hash` stands for all of `image_hashes`.
+    """
 
     sample_id: str
     group_id: str
     figure_id: str | None
     cluster_id: str
     image_hash: str
+    image_hashes: tuple[str, ...]
     doc_hash: str
     category: str | None
     l2_category: str | None
@@ -70,7 +78,7 @@ class Doc:
 class Docs:
     """All questions of a prepared dataset, those of one image side by side, in the order of the images.
 
-    `revision` tells whether two runs asked the same: a hash of the ids, rows, prompts and images.
+    `revision` tells whether two runs asked the same: a hash of the ids, rows, prompts, images and what may be answered.
     """
 
     rows: tuple[Doc, ...]
@@ -79,15 +87,15 @@ class Docs:
 
 
 def docs_table(docs: Iterable[Doc]) -> pa.Table:
-    """Docs under the frozen schema; errors of images stay with the images."""
+    """Docs under the frozen schema. An error is stored where the row is the reason; that of an image is the image's."""
     rows = [asdict(doc) for doc in docs]
     return pa.Table.from_pylist(rows, schema=DOCS)
 
 
 def revision_of(table: pa.Table) -> str:
     """The revision of a table of docs, whatever its encoding on disk."""
-    columns = ("sample_id", "doc_hash", "prompt_hash", "image_hash")
-    return digest_values([table.column(name).to_pylist() for name in columns])
+    asked = ("sample_id", "doc_hash", "prompt_hash", "image_hash", "task_type", "option_labels", "max_new_tokens")
+    return digest_values([table.column(name).to_pylist() for name in asked])
 
 
 def load_docs(folder: Path) -> Docs:
@@ -100,14 +108,16 @@ def load_docs(folder: Path) -> Docs:
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{folder} holds no readable dataset ({error}); run `lofi prepare`") from None
     revision = revision_of(table)
-    if metadata.get("key") != revision or not errors.keys() >= set(table.column("image_hash").to_pylist()):
+    if metadata.get("key") != revision or not errors.keys() >= set(
+        pc.list_flatten(table.column("image_hashes")).to_pylist()
+    ):
         raise UserError(f"{folder} holds questions and images that do not belong together; run `lofi prepare` again")
     return Docs(rows=_rows(table, errors), revision=revision, split=metadata["split"])
 
 
 def read_images(folder: Path, hashes: Iterable[str]) -> dict[str, bytes]:
     """The encoded bytes of the images asked for; empty for an image that its row lacked."""
-    return read_bytes(folder / IMAGES_FILE, hashes)
+    return StoredImages(folder / IMAGES_FILE).read(hashes)
 
 
 def _image_errors(folder: Path) -> dict[str, str | None]:
@@ -120,6 +130,10 @@ def _rows(table: pa.Table, errors: dict[str, str | None]) -> tuple[Doc, ...]:
         name: map(tuple, column.to_pylist()) if pa.types.is_list(column.type) else column.to_pylist()
         for name, column in zip(table.column_names, table.columns, strict=True)
     }
-    values["image_error"] = [errors[image] for image in values["image_hash"]]
+    values["image_hashes"] = list(values["image_hashes"])
+    values["image_error"] = [
+        error or next(filter(None, map(errors.get, images)), None)
+        for error, images in zip(values["image_error"], values["image_hashes"], strict=True)
+    ]
     names = [field.name for field in fields(Doc)]
     return tuple(Doc(*row) for row in zip(*(values[name] for name in names), strict=True))

@@ -1,19 +1,19 @@
-"""Prompts: one template per dataset and style, filled from a row. Pure functions on strings.
+"""Prompts: what a row of a dataset asks, and what it offers as answers. Pure functions on one row.
 
-A template is text with fields. `{question}` is the row's column of that name as it stands; `{question:strip}`
-is the same through a builder, one of the few in `BUILDERS`; `{options}` is the list of options wherever the
-dataset keeps them. A dataset that needs a new layout needs a line of YAML and at most one builder.
+A dataset that needs a new layout needs a line of YAML and at most one builder (`lofi.data.templates`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from string import Formatter
+import re
+from ast import literal_eval
+from collections.abc import Mapping
 from typing import Any
 
 from lofi.data.registry import BY, Card
-from lofi.errors import UserError
+from lofi.data.templates import ABSENT, LETTERS, fill
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-ABSENT = (None, "", "nan")  # how datasets write a hint or an option that is not there
+# Where the text of a question lists its options: `A. red`, `A: red`, `A) red` or `(A) red`, each on a line of its
+# own, or one after the other behind commas.
+MARKER = r"(?:^|(?<=, )|(?<=Options: )|(?<=Choices: ))[ \t]*(?:\({0}\)|{0}[.:)])[ \t]*"
 
 
 def render(card: Card, style: str, row: Mapping[str, Any]) -> str:
@@ -24,54 +24,53 @@ def render(card: Card, style: str, row: Mapping[str, Any]) -> str:
 def task_of(card: Card, row: Mapping[str, Any]) -> str:
     """Whether a row is answered by yes or no, by a letter, or by a text."""
     if isinstance(card.task, str):
-        return card.task
+        unlisted = card.options_in and not card.letters and not options_of(card, row)
+        return "open" if unlisted else card.task
     value = str(row[card.task[BY]])
     if value not in card.task:
         raise ValueError(f"{card.task[BY]} is {value!r}, and the card's `task` says nothing of that")
     return card.task[value]
 
 
-def fill(template: str, fields: Mapping[str, Any]) -> str:
-    """A template with its fields filled in."""
-    try:
-        return _TEMPLATE.vformat(template, (), fields)
-    except KeyError as missing:
-        raise UserError(
-            f"template {template!r} names {missing}, which the row lacks; it has {', '.join(fields)}"
-        ) from None
-
-
 def options_of(card: Card, row: Mapping[str, Any]) -> list[str]:
-    """The options in order. Of options in columns of their own, absent ones are left out."""
+    """The options in order. Of options in columns of their own, absent ones are left out at the end."""
+    if card.options_in:
+        return listed_in(str(row[card.options_in]))
     if isinstance(card.options, str):
-        return [str(option) for option in row[card.options]]
-    return [str(row[column]) for column in card.options if row[column] not in ABSENT]
+        return [str(option) for option in value_of(card, row, card.options)] if card.options else []
+    options = [str(row[column]) for column in card.options if row[column] not in ABSENT]
+    for column in card.options[: len(options)]:
+        if row[column] in ABSENT:
+            raise ValueError(f"option {column} is absent, and one after it is not: its letter would be another's")
+    return options
 
 
-def strip(value: str) -> str:
-    """Without the white space around it."""
-    return value.strip()
+def value_of(card: Card, row: Mapping[str, Any], column: str) -> Any:
+    """What a column holds, read as a list where the card says that it is the text of one."""
+    value = row[column]
+    if column not in card.python_lists or not str(value).startswith("["):
+        return value
+    try:
+        return literal_eval(str(value))
+    except (ValueError, SyntaxError):
+        raise ValueError(f"{column} is {value!r}, which is no Python list") from None
 
 
-def lettered(options: Sequence[str]) -> str:
-    """One line per option: `A. red`."""
-    if len(options) > len(LETTERS):
-        raise ValueError(f"{len(options)} options are more than there are letters")
-    return "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
+def listed_in(text: str) -> list[str]:
+    """The options that a text lists under A, B and so on; none if it does not list at least two."""
+    for first in reversed(list(re.finditer(MARKER.format("A"), text, re.MULTILINE))):
+        if options := _from(text, first):
+            return options
+    return []
 
 
-def context(hint: str | None) -> str:
-    """A line that gives the passage to read first, or nothing."""
-    return "" if hint in ABSENT else f"Context: {hint}\n"
-
-
-BUILDERS: dict[str, Callable[[Any], str]] = {"strip": strip, "lettered": lettered, "context": context}
-
-
-class _Template(Formatter):
-    def format_field(self, value: Any, format_spec: str) -> str:
-        build = BUILDERS.get(format_spec)
-        return build(value) if build else str(super().format_field(value, format_spec))
-
-
-_TEMPLATE = _Template()
+def _from(text: str, marker: re.Match[str]) -> list[str]:
+    """The options from the marker of the first on; the last ends with its line."""
+    options = []
+    for letter in LETTERS[1:]:
+        after = re.compile(MARKER.format(letter), re.MULTILINE).search(text, marker.end())
+        if after is None:
+            break
+        options.append(text[marker.end() : after.start()].strip().removesuffix(","))
+        marker = after
+    return [*options, text[marker.end() :].partition("\n")[0].strip()] if options else []

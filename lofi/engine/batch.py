@@ -6,16 +6,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from PIL.Image import Image
 
 from lofi.data.docs import Doc
-from lofi.data.images import open_image
 from lofi.engine.questions import Prefix, Questions, gather_questions
 from lofi.engine.readout import Options
 from lofi.methods.context import Question, TextTower, VisualContext
 from lofi.models.adapter import Adapter
 from lofi.models.encoded import Encoded
-from lofi.models.opened import Opened, of_one_geometry, open_picture, together
+from lofi.models.opened import Opened, of_one_geometry, placed, together
+from lofi.models.pictures import Picture
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,15 @@ class Photo:
     def key(self) -> int:
         """63 bits of the hash, for random reducers."""
         return int(self.image_hash[:16], 16) >> 1
+
+
+@dataclass(frozen=True)
+class OpenPhoto:
+    """A photo and what the processor made of its image; or why it made nothing of it."""
+
+    photo: Photo
+    picture: Picture | None
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,22 +103,19 @@ class Failed:
     error: str
 
 
-def open_photos(photos: Sequence[Photo]) -> tuple[list[tuple[Photo, Image]], list[Failed]]:
-    """Decode every image that decodes; the others become failed samples."""
-    opened, failed = [], []
+def askable(photos: Sequence[Photo]) -> tuple[list[Photo], list[Failed]]:
+    """Photos with the questions that can be asked about them; those that `prepare` found fault with are failed."""
+    asked, failed = [], []
     for photo in photos:
-        try:
-            if not photo.content:
-                raise ValueError("the image is missing from the dataset")
-            opened.append((photo, open_image(photo.content)))
-        except Exception as error:  # a decoder may raise anything on a broken file
-            failed.append(Failed(photo.docs, f"image does not decode: {error}"))
-    return opened, failed
+        failed += [Failed((doc,), doc.image_error) for doc in photo.docs if doc.image_error]
+        if good := tuple(doc for doc in photo.docs if not doc.image_error):
+            asked.append(replace(photo, docs=good))
+    return asked, failed
 
 
 def make_batches(
     adapter: Adapter,
-    opened: Sequence[tuple[Photo, Image]],
+    opened: Sequence[tuple[Photo, Picture]],
     layers: Collection[int],
     tokenize: Callable[[str], tuple[int, ...]],
     options_of: Callable[[Doc], Options],
@@ -118,7 +123,7 @@ def make_batches(
 ) -> list[Batch]:
     """Encode the opened images and lay out their questions: one batch for each geometry."""
     photos = [photo for photo, _ in opened]
-    inputs = [open_picture(adapter, image, photo.docs[0].prompt) for photo, image in opened]
+    inputs = [placed(adapter, picture) for _, picture in opened]
     return [
         _make_batch(
             adapter,

@@ -10,7 +10,7 @@ from itertools import chain
 import torch
 
 from lofi.cell import Cell, kept_count
-from lofi.engine.batch import Batch, Photo, open_photos
+from lofi.engine.batch import Batch, OpenPhoto
 from lofi.engine.job import Job
 from lofi.engine.memory import OutOfMemory, attempt, in_batches
 from lofi.engine.prefill import prefill
@@ -53,9 +53,8 @@ def calibrate(session: Session, job: Job, cells: Iterable[Cell]) -> dict[MethodS
 def _batches(session: Session, job: Job, images: int, method: MethodSpec) -> Iterator[Batch]:
     """The first images of the dataset that decode and fit into memory, encoded."""
 
-    def work(session: Session, photos: Sequence[Photo], methods: Sequence[MethodSpec]) -> list[Batch]:
-        opened, _ = open_photos(photos)
-        return session.open(opened, methods) if opened else []
+    def work(session: Session, photos: Sequence[OpenPhoto], methods: Sequence[MethodSpec]) -> list[Batch]:
+        return session.open(photos, methods)
 
     return chain.from_iterable(in_batches(session, job.first_photos(images), [method], work, lambda *_: []))
 

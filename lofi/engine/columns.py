@@ -1,4 +1,4 @@
-"""Assembling the store's rows: who the sample is, what was kept, what was answered."""
+"""Assembling the store's rows: who the sample is, what was kept, what was answered. Grading comes after them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,51 +13,36 @@ from lofi.data.docs import Doc
 from lofi.engine.decode import Generated
 from lofi.engine.kept import Kept
 from lofi.engine.readout import Choice
-from lofi.scoring.answers import Question
-from lofi.scoring.registry import Scorer
-from lofi.store import SAMPLES, SCHEMA_VERSION
+from lofi.store import SAMPLES, SCHEMA_VERSION, column
+from lofi.sweep import GENERATE
 
-# columns that docs and samples share under one name
-OF_DOC = (
-    "sample_id",
-    "group_id",
-    "figure_id",
-    "cluster_id",
-    "image_hash",
-    "doc_hash",
-    "prompt_hash",
-    "category",
-    "l2_category",
-    "task_type",
-)
-MODES = {"mcq": "letters", "yesno": "yesno", "open": "generate"}
+OF_DOC = ("sample_id", "image_hash", "doc_hash", "prompt_hash", "task_type")  # docs and samples share these names
+FROM_LOGITS = {"mcq": "letters", "yesno": "yesno"}
 
 
 @dataclass(frozen=True)
 class Constants:
     """What is the same for every row of a job."""
 
-    values: Mapping[str, str]  # run_id, model, dataset, their revisions, split, scorer, dtype, weights, ...
-    scorer: Scorer
+    values: Mapping[str, str]  # run_id, model, dataset, their revisions, split, prompt_style, dtype, weights, ...
     n_layers: int
     batch_size: int
+    scoring_mode: str = "logits"  # or generate: also where there are options
+
+    def mode(self, doc: Doc) -> str:
+        """Where the answer to a question comes from: the logits of its options, or generated text."""
+        free = self.scoring_mode == GENERATE or not doc.option_labels
+        return GENERATE if free else FROM_LOGITS[doc.task_type]
 
 
 def table(columns: Mapping[str, Any], n: int) -> pa.Table:
     """Columns under the frozen schema; a column that is not given is null, an unknown one is an error."""
     if extra := columns.keys() - set(SAMPLES.names):
         raise ValueError(f"columns outside the schema: {', '.join(sorted(extra))}")
-    arrays = []
-    for field in SAMPLES:
-        given = columns.get(field.name)
-        if given is None:
-            arrays.append(pa.nulls(n, field.type))
-        elif isinstance(given, pa.Array):
-            arrays.append(given.cast(field.type))
-        elif pa.types.is_dictionary(field.type):
-            arrays.append(pa.array(given, field.type.value_type).dictionary_encode().cast(field.type))
-        else:
-            arrays.append(pa.array(given, field.type))
+    arrays = [
+        pa.nulls(n, field.type) if columns.get(field.name) is None else column(field.name, columns[field.name])
+        for field in SAMPLES
+    ]
     return pa.Table.from_arrays(arrays, schema=SAMPLES)
 
 
@@ -75,13 +60,12 @@ def identity(
         "keep_ratio": keep_share(cell.keep, n_visual),
         "seed": cell.seed,
         "n_visual_full": n_visual,
-        "scorer_version": constants.scorer.version,
         "batch_size": constants.batch_size,
     }
     return {
         **{name: [value] * n for name, value in fixed.items()},
         **{name: [getattr(doc, name) for doc in docs] for name in OF_DOC},
-        "scoring_mode": [MODES[doc.task_type] for doc in docs],
+        "scoring_mode": [constants.mode(doc) for doc in docs],
     }
 
 
@@ -110,27 +94,15 @@ def _finite(trace: Mapping[str, float]) -> list[tuple[str, float | None]]:
     return [(name, value if math.isfinite(value) else None) for name, value in trace.items()]
 
 
-def question_of(doc: Doc) -> Question:
-    """What a scorer may know of a doc."""
-    return Question(doc.target, doc.targets, doc.options, doc.option_labels, doc.category, doc.l2_category)
-
-
 def answer_columns(
-    scorer: Scorer,
-    docs: Sequence[Doc],
-    choices: Sequence[Choice | None],
-    generated: Sequence[Generated | None],
-    texts: Sequence[str],
+    choices: Sequence[Choice | None], generated: Sequence[Generated | None], texts: Sequence[str]
 ) -> dict[str, Any]:
-    """Predictions and scores; `texts` are the generated answers, used where a question has no options."""
-    predictions = [choice.label if choice else text for choice, text in zip(choices, texts, strict=True)]
-    answers = [scorer.rule(prediction, question_of(doc)) for prediction, doc in zip(predictions, docs, strict=True)]
+    """Predictions, not graded yet: the generated text where one was asked for, else the likeliest option."""
     return {
-        "prediction": predictions,
-        "prediction_parsed": [answer.parsed for answer in answers],
-        "parse_status": [answer.status for answer in answers],
-        "score": [answer.score for answer in answers],
-        "correct": [answer.correct for answer in answers],
+        "prediction": [
+            text if answer else choice.label if choice else None
+            for choice, answer, text in zip(choices, generated, texts, strict=True)
+        ],
         "n_generated": [len(answer.ids) if answer else 0 for answer in generated],
         "finish_reason": [answer.finish if answer else None for answer in generated],
         "gen_token_ids": [answer.ids if answer else None for answer in generated],

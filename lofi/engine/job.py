@@ -8,15 +8,20 @@ from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 from lofi.cell import AS_LOADED, Cell
-from lofi.data.docs import Doc, Docs, load_docs, read_images
-from lofi.data.registry import Card, get_card
+from lofi.data.docs import IMAGES_FILE, Doc, Docs, load_docs
+from lofi.data.stored import StoredImages
 from lofi.engine.batch import Photo
 from lofi.engine.cache import CellCache, Span
 from lofi.errors import UserError, unknown
-from lofi.identity import cell_key, scoring
+from lofi.grading import Grading
+from lofi.identity import cell_key, scorer_of
 from lofi.methods.registry import check_params
+from lofi.models.conversation import template_text
 from lofi.models.facts import fingerprint
+from lofi.store import read_metadata, write_table
 from lofi.sweep import DatasetSpec, MethodSpec, ModelSpec, Sweep
 
 PART_IMAGES = 64  # images a killed job loses at most; results do not depend on it
@@ -33,11 +38,6 @@ class Job:
     shard: int
 
     @cached_property
-    def card(self) -> Card:
-        """The dataset's declaration."""
-        return get_card(self.dataset.card_name)
-
-    @cached_property
     def data(self) -> Path:
         """Where `prepare` put the dataset."""
         return self.results / "data" / self.dataset.name
@@ -46,6 +46,16 @@ class Job:
     def docs(self) -> Docs:
         """Every question of the dataset."""
         return load_docs(self.data)
+
+    @cached_property
+    def stored(self) -> StoredImages:
+        """The encoded images of the dataset."""
+        return StoredImages(self.data / IMAGES_FILE)
+
+    @cached_property
+    def grading(self) -> Grading:
+        """How the answers to these questions are graded."""
+        return Grading(scorer_of(self.dataset), self.docs)
 
     @cached_property
     def images(self) -> tuple[tuple[str, tuple[Doc, ...]], ...]:
@@ -78,7 +88,7 @@ class Job:
         return fingerprint(self.model.source, self.model.revision)
 
     def key(self, cell: Cell) -> str:
-        """The hash of all that could change the numbers of this cell's shard."""
+        """The hash of all that could change the answers of this cell's shard."""
         return cell_key(
             model={
                 "source": self.model.source,
@@ -88,12 +98,14 @@ class Job:
                 "text_tower": self.model.text_tower and fingerprint(self.model.text_tower, None),
                 "min_pixels": self.model.min_pixels,
                 "max_pixels": self.model.max_pixels,
+                "template": self.model.template and template_text(self.model.template),
+                "image_mode": self.model.image_mode,
             },
             dataset={
-                "name": self.dataset.name,
                 "revision": self.docs.revision,
                 "prompt_style": self.dataset.prompt_style,
-                **scoring(self.dataset),
+                "scoring_mode": self.dataset.scoring_mode,
+                "exif": self.dataset.exif,
             },
             method=self.method(cell),
             cell=cell,
@@ -127,6 +139,15 @@ class Job:
         """Where the cell's samples are published."""
         return self.results / cell.path(self.shard)
 
+    def publish(self, cell: Cell) -> None:
+        """Put the cell's finished samples where they are read; in the cache, too, they carry the grades of today."""
+        cache = self.cache(cell)
+        metadata = read_metadata(cache.whole)
+        if metadata.get("grading") != self.grading.stamp:
+            graded = self.grading.grade(pq.read_table(cache.whole))
+            write_table(graded, cache.whole, {**metadata, "grading": self.grading.stamp})
+        cache.publish(self.published(cell))
+
     def reference_file(self, kind: str) -> Path:
         """Where the reference publishes its `hidden` states or `means`."""
         stem = {"hidden": "shard", "means": "images"}[kind]
@@ -142,7 +163,8 @@ class Job:
         return self._photos([(key, docs[:1]) for key, docs in self.all_images[:count]])
 
     def _photos(self, wanted: Sequence[tuple[str, tuple[Doc, ...]]]) -> list[Photo]:
-        contents = read_images(self.data, [key for key, _ in wanted])
+        # several images have one hash together, under which no picture lies
+        contents = self.stored.read(key for key, docs in wanted if any(not doc.image_error for doc in docs))
         return [Photo(key, contents.get(key), docs) for key, docs in wanted]
 
     def cells(self, method: str | None = None, keep: str | None = None, seed: int | None = None) -> tuple[Cell, ...]:

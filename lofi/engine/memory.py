@@ -1,14 +1,15 @@
 """Running out of memory: fewer images go on together, and what does not fit alone is said, never lost."""
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import TypeVar
 
 import torch
 
-from lofi.engine.batch import Photo
+from lofi.engine.batch import OpenPhoto, Photo
 from lofi.engine.session import Session
 from lofi.progress import say
 
@@ -37,19 +38,22 @@ def attempt(work: Callable[[], T]) -> T | OutOfMemory:
 
 def in_batches(
     session: Session,
-    photos: Sequence[Photo],
+    photos: Iterable[Photo],
     cells: Sequence[P],
-    work: Callable[[Session, Sequence[Photo], Sequence[P]], T],
+    work: Callable[[Session, Sequence[OpenPhoto], Sequence[P]], T],
     lost: Callable[[Session, Photo, P, str], T],
 ) -> Iterator[T]:
-    """`work` on all photos for all cells, at most `session.constants.batch_size` photos at a time.
+    """`work` on all photos, opened, for all cells, at most `session.constants.batch_size` photos at a time.
 
     A batch that does not fit is halved, and its half is the most for the rest of the session. A photo that does not
     fit by itself is worked on for half of the cells at a time; `lost` is told of those for which it never fits.
     """
-    start = 0
-    while start < len(photos):
-        chunk = photos[start : start + session.constants.batch_size]
+    opened, waiting = session.load(photos), list[OpenPhoto]()
+    while True:
+        waiting += islice(opened, max(0, session.constants.batch_size - len(waiting)))
+        chunk = waiting[: session.constants.batch_size]
+        if not chunk:
+            return
         found = attempt(partial(work, session, chunk, cells))
         if not isinstance(found, OutOfMemory):
             yield found
@@ -61,21 +65,21 @@ def in_batches(
             say(f"out of memory with {len(chunk)} images together, going on with {half}: {found.reason}")
             session.constants = replace(session.constants, batch_size=half)
             continue
-        start += len(chunk)
+        del waiting[: len(chunk)]
 
 
 def _alone(
     session: Session,
-    photo: Photo,
+    photo: OpenPhoto,
     cells: Sequence[P],
-    work: Callable[[Session, Sequence[Photo], Sequence[P]], T],
+    work: Callable[[Session, Sequence[OpenPhoto], Sequence[P]], T],
     lost: Callable[[Session, Photo, P, str], T],
 ) -> Iterator[T]:
     found = attempt(partial(work, session, [photo], cells))
     if not isinstance(found, OutOfMemory):
         yield found
     elif len(cells) == 1:
-        yield lost(session, photo, cells[0], f"one image by itself is out of memory: {found.reason}")
+        yield lost(session, photo.photo, cells[0], f"one image by itself is out of memory: {found.reason}")
     else:
         middle = len(cells) // 2
         yield from _alone(session, photo, cells[:middle], work, lost)

@@ -16,8 +16,8 @@ from lofi.methods.decoder import DecoderView
 from lofi.methods.registry import check_params, get_reducer
 from lofi.methods.schedule import Stages
 from lofi.methods.select import select, select_stage
+from lofi.models.conversation import chat_inputs
 from lofi.models.hooked import PruneBeforeDecoder, PrunePromptsInDecoder, context_of
-from lofi.models.opened import chat_inputs
 from lofi.models.prompts import Prompts
 from lofi.sweep import MethodSpec
 

@@ -13,7 +13,7 @@ from transformers import DynamicCache
 
 from lofi.cell import Cell
 from lofi.data.docs import Doc
-from lofi.engine.batch import Batch, Failed, Photo, clock, open_photos
+from lofi.engine.batch import Batch, Failed, OpenPhoto, Photo, askable, clock
 from lofi.engine.columns import Constants, answer_columns, failed_table, identity, kept_columns, table
 from lofi.engine.decode import Generated, generate
 from lofi.engine.kept import Inside, Kept, kept_before
@@ -25,6 +25,7 @@ from lofi.engine.readout import read_logits
 from lofi.engine.select import Selected
 from lofi.engine.session import Session
 from lofi.models.adapter import Adapter
+from lofi.sweep import GENERATE
 
 
 @dataclass(frozen=True)
@@ -56,32 +57,40 @@ def run_images(
 ) -> Iterator[tuple[Rows, FullRun]]:
     """`run_batch` on batches of at most `session.constants.batch_size` images, fewer where memory runs out."""
 
-    def work(session: Session, chunk: Sequence[Photo], plans: Sequence[Plan]) -> tuple[Rows, FullRun]:
+    def work(session: Session, chunk: Sequence[OpenPhoto], plans: Sequence[Plan]) -> tuple[Rows, FullRun]:
         return run_batch(session, chunk, plans, full)
 
     def lost(session: Session, photo: Photo, plan: Plan, error: str) -> tuple[Rows, FullRun]:
         return {plan.cell: failed_table(session.constants, plan.cell, plan.params_hash, photo.docs, error)}, NO_RUN
 
-    return in_batches(session, photos, plans, work, lost)
+    asked, failures = askable(photos)
+    if failures:
+        yield {plan.cell: _failed_rows(session.constants, plan, failures) for plan in plans}, NO_RUN
+    yield from in_batches(session, asked, plans, work, lost)
+
+
+def _failed_rows(constants: Constants, plan: Plan, failures: Sequence[Failed]) -> pa.Table:
+    return pa.concat_tables(
+        failed_table(constants, plan.cell, plan.params_hash, bad.docs, bad.error) for bad in failures
+    )
 
 
 @torch.inference_mode()
 def run_batch(
-    session: Session, photos: Sequence[Photo], plans: Sequence[Plan], full: FullRun | None
+    session: Session, photos: Sequence[OpenPhoto], plans: Sequence[Plan], full: FullRun | None
 ) -> tuple[Rows, FullRun]:
     """Rows of every planned cell for these images. Without `full`, the one plan is the full model itself.
 
     Also returns the last plan's own `FullRun`, which is what the reference stage stores.
     """
     constants = session.constants
-    opened, failures = open_photos(photos)
+    opened = [each for each in photos if each.picture]
+    failures = [Failed(each.photo.docs, each.error) for each in photos if not each.picture]
     if full is not None:
-        lost = {photo.image_hash for photo, _ in opened if photo.image_hash not in full.means}
-        failures += [Failed(photo.docs, FULL_FAILED) for photo, _ in opened if photo.image_hash in lost]
-        opened = [(photo, image) for photo, image in opened if photo.image_hash not in lost]
+        failures += [Failed(each.photo.docs, FULL_FAILED) for each in opened if each.photo.image_hash not in full.means]
+        opened = [each for each in opened if each.photo.image_hash in full.means]
     parts: dict[Cell, list[pa.Table]] = {
-        plan.cell: [failed_table(constants, plan.cell, plan.params_hash, bad.docs, bad.error) for bad in failures]
-        for plan in plans
+        plan.cell: [_failed_rows(constants, plan, failures)] if failures else [] for plan in plans
     }
     runs: list[FullRun] = []
     for whole in session.open(opened, [plan.method for plan in plans]) if opened else []:
@@ -97,9 +106,9 @@ def run_batch(
 def run_cell(
     session: Session, batch: Batch, plan: Plan, selected: Selected, full: FullRun | None, memo: Memo
 ) -> tuple[pa.Table, FullRun]:
-    """One cell on one batch: prefill, compare with the full model, measure spectra, generate, score."""
+    """One cell on one batch: prefill, compare with the full model, measure spectra, generate."""
     adapter = session.adapter
-    budgets = _budgets(batch, adapter.device)
+    budgets = _budgets(session.constants, batch, adapter.device)
     cache = DynamicCache(config=adapter.language.config) if bool((budgets > 0).any()) else None
     stages = session.stages(plan.cell, plan.method, batch.n_visual)
     inside = None if stages is None else Inside(adapter, batch, plan.method, plan.cell.seed, stages)
@@ -129,11 +138,11 @@ def _tensor(indices: np.ndarray, adapter: Adapter) -> Tensor:
     return torch.from_numpy(indices).to(adapter.device)
 
 
-def _budgets(batch: Batch, device: torch.device) -> Tensor:
+def _budgets(constants: Constants, batch: Batch, device: torch.device) -> Tensor:
     """(b, q) new tokens each question may draw: none where its answer is read from the logits."""
     budgets = torch.zeros(batch.questions.lengths.shape, dtype=torch.long)
     for doc, image, question in zip(batch.docs, batch.image, batch.question, strict=True):
-        budgets[image, question] = 0 if doc.option_labels else doc.max_new_tokens
+        budgets[image, question] = doc.max_new_tokens if constants.mode(doc) == GENERATE else 0
     return budgets.to(device)
 
 
@@ -187,7 +196,7 @@ def _rows(
         **identity(constants, plan.cell, plan.params_hash, batch.docs, batch.n_visual),
         **kept_columns(kept, adapter.policy(str(dict(plan.method.params)["positions"])), batch.image),
         **read,
-        **answer_columns(constants.scorer, batch.docs, choices, answers, texts),
+        **answer_columns(choices, answers, texts),
         **measured,
         "n_text_tokens": batch.questions.lengths.cpu().numpy()[batch.image, batch.question],
         "top1_text": [tokenizer.decode([int(token)]).strip() for token in read["top1_token_id"]],

@@ -1,14 +1,13 @@
 """A loaded model at work on one dataset."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-
-from PIL.Image import Image
 
 from lofi.cell import Cell
 from lofi.data.docs import Doc
-from lofi.engine.batch import Batch, Photo, make_batches
+from lofi.engine.batch import Batch, OpenPhoto, Photo, make_batches
 from lofi.engine.columns import Constants
+from lofi.engine.loader import Loader
 from lofi.engine.readout import Options, option_forms
 from lofi.methods.context import TextTower, encoder_layer
 from lofi.methods.registry import get_reducer
@@ -37,6 +36,7 @@ class Session:
     quantised: Quantised | None = None  # None: the decoder's weights are as they were loaded
     fitted: dict[MethodSpec, Fit] = field(default_factory=dict)
     padding: int = 0  # columns behind every question that nobody reads
+    loader: Loader | None = None  # None: images are opened here, one after the other
     _prompts: dict[str, tuple[int, ...]] = field(default_factory=dict)
     _forms: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
@@ -53,8 +53,13 @@ class Session:
                 self._forms[label] = option_forms(self.adapter.processor.tokenizer, label)
         return Options(tuple(doc.option_labels), tuple(self._forms[label] for label in doc.option_labels))
 
-    def open(self, opened: Sequence[tuple[Photo, Image]], methods: Iterable[MethodSpec]) -> list[Batch]:
-        """Encode images for these methods: a batch for each geometry."""
+    def load(self, photos: Iterable[Photo]) -> Iterator[OpenPhoto]:
+        """Photos as the processor opens them, in their order."""
+        return (self.loader or Loader(self.adapter.opening)).open(photos)
+
+    def open(self, photos: Iterable[OpenPhoto], methods: Iterable[MethodSpec]) -> list[Batch]:
+        """Encode the images that did open for these methods: a batch for each geometry."""
+        opened = [(each.photo, each.picture) for each in photos if each.picture]
         layers = tapped_layers(self.adapter, methods)
         found = make_batches(self.adapter, opened, layers, self.prompt, self.options, self.tower)
         return [replace(batch, questions=batch.questions.padded(self.padding)) for batch in found]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lofi import NUMERICS_VERSION
 from lofi.cell import KEEP_ALL, Cell, stability_path
-from lofi.engine.batch import Batch, Photo, open_photos
+from lofi.engine.batch import Batch, OpenPhoto, Photo
 from lofi.engine.calibrate import calibrate
 from lofi.engine.job import Job
 from lofi.engine.kept import Inside
@@ -77,10 +77,9 @@ def _alike(job: Job, weights: str, cells: Sequence[Cell], photos: Sequence[Photo
     return in_batches(session, photos, plans, _chunk, _lost)
 
 
-def _chunk(session: Session, photos: Sequence[Photo], plans: Sequence[Plan]) -> Rows:
-    """The rows of the images that decode."""
-    opened, _ = open_photos(photos)
-    batches = session.open(opened, [plan.method for plan in plans]) if opened else []
+def _chunk(session: Session, photos: Sequence[OpenPhoto], plans: Sequence[Plan]) -> Rows:
+    """The rows of the images that open."""
+    batches = session.open(photos, [plan.method for plan in plans])
     return [row for batch in batches for row in _rows(session, batch, plans)]
 
 

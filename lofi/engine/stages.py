@@ -18,17 +18,17 @@ from lofi.engine.cache import Span
 from lofi.engine.calibrate import calibrate
 from lofi.engine.columns import Constants
 from lofi.engine.job import Job
+from lofi.engine.loader import Loader, workers_for
 from lofi.engine.plans import Plan
 from lofi.engine.run import FullRun, joined, run_images
 from lofi.engine.session import Session
 from lofi.errors import UserError
-from lofi.identity import scoring
+from lofi.models.adapter import Adapter
 from lofi.models.clip_text import load_text_tower
 from lofi.models.load import load_model
 from lofi.models.weights import quantise
 from lofi.progress import Progress
 from lofi.provenance import commit, machine, versions
-from lofi.scoring.registry import get_scorer
 from lofi.store import read_if_valid
 
 FLOOR_PADDING = 8  # columns; not more memory to speak of, and other shapes for every kernel of the decoder
@@ -60,7 +60,7 @@ def reference(job: Job) -> Tally:
             stamp = {**metadata, "cell": str(cell)}
             job.cache(cell, kind).finish(job.spans, rows[kind], stamp, sort=kind == "samples")
     for cell in (full, floor):
-        job.cache(cell).publish(job.published(cell))
+        job.publish(cell)
     for kind in ("hidden", "means"):
         job.cache(full, kind).publish(job.reference_file(kind))
     return Tally(0, 2) if done else Tally(2, 0)
@@ -102,7 +102,7 @@ def evaluate(job: Job, cells: Sequence[Cell]) -> Tally:
             for weights, alike in job.by_weights(missing).items():
                 _evaluate_alike(job, weights, alike, full, progress)
     for cell in cells:
-        job.cache(cell).publish(job.published(cell))
+        job.publish(cell)
     return Tally(len(missing), len(cells) - len(missing))
 
 
@@ -147,9 +147,10 @@ def open_session(job: Job, weights: str = AS_LOADED) -> Session:
         attention=spec.attention,
         min_pixels=spec.min_pixels,
         max_pixels=spec.max_pixels,
+        template=spec.template,
+        image_mode=spec.image_mode,
     )
     quantised = None if weights == AS_LOADED else quantise(adapter, weights)
-    scorer = scoring(job.dataset)["scorer"]
     values = {
         "run_id": run_id(job),
         "model": spec.name,
@@ -157,17 +158,23 @@ def open_session(job: Job, weights: str = AS_LOADED) -> Session:
         "dataset": job.dataset.name,
         "split": job.docs.split,
         "dataset_revision": job.docs.revision,
-        "scorer": scorer,
         "prompt_style": job.dataset.prompt_style,
+        "template_hash": template_hash(adapter),
         "image_mode": spec.image_mode,
         "dtype": str(adapter.dtype).removeprefix("torch."),
         "weights": weights,
         "attn_impl": adapter.attention,
         "device": adapter.device.type,
     }
-    constants = Constants(values, get_scorer(scorer), len(adapter.layers), spec.batch_images)
+    constants = Constants(values, len(adapter.layers), spec.batch_images, job.dataset.scoring_mode)
     tower = spec.text_tower and load_text_tower(spec.text_tower, None, adapter.device, adapter.dtype)
-    return Session(adapter, constants, tower or None, quantised)
+    loader = Loader(adapter.opening, workers_for(spec.workers, adapter.device), job.dataset.exif)
+    return Session(adapter, constants, tower or None, quantised, loader=loader)
+
+
+def template_hash(adapter: Adapter) -> str:
+    """A short hash of the text of the conversation template in use."""
+    return hashlib.sha256(str(adapter.processor.chat_template).encode()).hexdigest()[:32]
 
 
 def run_id(job: Job) -> str:
@@ -177,15 +184,13 @@ def run_id(job: Job) -> str:
 
 def provenance(job: Job, session: Session) -> dict[str, Any]:
     """What the key-value metadata of a cell's file says about its making."""
-    template = session.adapter.chat("{question}")
     return {
         "numerics": NUMERICS_VERSION,
         "commit": commit(),
         "versions": versions(),
         "machine": machine(),
         "device": torch.cuda.get_device_name() if session.adapter.device.type == "cuda" else "cpu",
-        "template": template,
-        "template_hash": hashlib.sha256(template.encode()).hexdigest(),
+        "template": session.adapter.chat("{question}"),
         "constants": dict(session.constants.values),
         **({"quantised": asdict(session.quantised)} if session.quantised else {}),
         "batch_images": job.model.batch_images,

@@ -11,6 +11,7 @@ from lofi.errors import UserError
 from lofi.models.encoded import Encoded
 from lofi.models.families import ENCODERS, TESTED_TRANSFORMERS, Encoder, Family, encoder_type
 from lofi.models.opened import Opened
+from lofi.models.pictures import Opening
 from lofi.models.placement import device_of
 from lofi.models.taps import EncoderTap
 
@@ -75,6 +76,11 @@ class Adapter:
         stop: Any = self.model.generation_config.eos_token_id  # type: ignore[union-attr]
         stop = self.processor.tokenizer.eos_token_id if stop is None else stop
         return tuple(stop) if isinstance(stop, list) else (int(stop),)
+
+    @cached_property
+    def opening(self) -> Opening:
+        """How the processor opens images for this model."""
+        return Opening(self.processor, self.device)
 
     def chat(self, text: str) -> str:
         """The whole prompt of one question about one image, by the model's own chat template."""

@@ -25,6 +25,8 @@ def load_model(
     attention: str = "sdpa",
     min_pixels: int | None = None,
     max_pixels: int | None = None,
+    template: str | None = None,
+    image_mode: str = "original",
 ) -> "Adapter":
     """The adapter of a model: what `load_pretrained` gives, seen through its family's description."""
     from lofi.models.adapter import Adapter
@@ -37,6 +39,8 @@ def load_model(
         attention=attention,
         min_pixels=min_pixels,
         max_pixels=max_pixels,
+        template=template,
+        image_mode=image_mode,
     )
     return Adapter(model, processor, get_family(model.config.to_dict(), source))
 
@@ -50,20 +54,26 @@ def load_pretrained(
     attention: str = "sdpa",
     min_pixels: int | None = None,
     max_pixels: int | None = None,
+    template: str | None = None,
+    image_mode: str = "original",
 ) -> tuple[Any, Any]:
     """The library's own model, ready to answer, and its processor: a hub id in the local cache, a folder, or
     `embedded:<name>`.
 
     dtype `auto` is the checkpoint's own; device `auto` is the first GPU, else the CPU, and `map` spreads a model over
-    all that there is. min_pixels and max_pixels bound the size of an image where the processor follows it.
+    all that there is. min_pixels and max_pixels bound the size of an image where the processor follows it. template: a
+    built-in one's name or a .jinja file; None is the checkpoint's own. image_mode `pad`: squares in the mean colour.
     """
     for kind, value, known in (("dtype", dtype, DTYPES), ("attention", attention, ATTENTIONS)):
         if value not in known:
             raise unknown(kind, value, known)
+    from lofi.models.processor import with_image_mode, with_template
+
     folder = local_folder(source, revision)
     get_family(json.loads((folder / "config.json").read_text()), source)
     limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
     processor = _processor(source, folder, {name: value for name, value in limits.items() if value is not None})
+    processor = with_image_mode(with_template(processor, template, source), image_mode)
     return _model(folder, dtype, device, attention), processor
 
 

@@ -9,6 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 from lofi.errors import UserError
+from lofi.models.conversation import chat_inputs
+from lofi.models.pictures import Picture
 
 if TYPE_CHECKING:
     from lofi.models.adapter import Adapter
@@ -34,13 +36,18 @@ class Opened:
 
 def ids_after(adapter: "Adapter", text: str) -> tuple[int, ...]:
     """The token ids of a question's prompt behind its image."""
-    ids = _inputs(adapter, Image.new("RGB", BLANK), text)["input_ids"][0].tolist()
+    ids = chat_inputs(adapter.processor, [([Image.new("RGB", BLANK)], text)])["input_ids"][0].tolist()
     return tuple(ids[_last_image_token(ids, adapter.config.image_token_id) + 1 :])
 
 
 def open_picture(adapter: "Adapter", image: Image.Image, text: str) -> Opened:
     """One RGB image on the model's device, in front of a question."""
-    inputs = _inputs(adapter, image, text)
+    return placed(adapter, adapter.opening.open(image, text))
+
+
+def placed(adapter: "Adapter", picture: Picture) -> Opened:
+    """What a processor made of one image, on the model's device."""
+    inputs = adapter.opening.finished(picture, adapter.device)
     pixels = {
         name: tensor.to(adapter.device, adapter.dtype if tensor.is_floating_point() else None)
         for name, tensor in inputs.items()
@@ -58,30 +65,6 @@ def _positions(adapter: "Adapter", inputs: Mapping[str, Tensor]) -> Tensor:
     given = {name: inputs[name] for name in ("mm_token_type_ids", "image_grid_thw") if name in inputs}
     positions, _ = adapter.core.get_rope_index(ids, **given)  # type: ignore[operator]
     return positions[:, 0]  # type: ignore[no-any-return]
-
-
-def chat_inputs(processor: Any, prompts: Sequence[tuple[Sequence[Image.Image], str]]) -> Any:
-    """What a model takes for prompts of some images and a text each, by its own chat template, padded on the left."""
-    turns = [
-        [{"role": "user", "content": [*({"type": "image", "image": image} for image in images), _text(text)]}]
-        for images, text in prompts
-    ]
-    # tokenized here, not from the text of the template: some write a first token that their tokenizer writes, too
-    return processor.apply_chat_template(
-        turns,
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=True,
-        processor_kwargs={"return_tensors": "pt", "padding": True},
-    )
-
-
-def _text(text: str) -> dict[str, str]:
-    return {"type": "text", "text": text}
-
-
-def _inputs(adapter: "Adapter", image: Image.Image, text: str) -> Any:
-    return chat_inputs(adapter.processor, [([image], text)])
 
 
 def _last_image_token(ids: Sequence[int], image_token: int) -> int:

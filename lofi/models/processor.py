@@ -8,10 +8,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.processing_utils import ProcessorMixin
 
+from lofi.errors import UserError, unknown
+from lofi.models.conversation import template_for, template_names
+
+IMAGE_MODES = ("original", "pad")
 PARTS = {"image_processor": AutoImageProcessor, "tokenizer": AutoTokenizer}
 
 
@@ -46,3 +51,51 @@ def load_processor(folder: Path) -> Any:
     """The processor of a model's folder, offline."""
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     return still_images(PROCESSOR_MAPPING[type(config)]).from_pretrained(folder, local_files_only=True)  # type: ignore[attr-defined]
+
+
+def with_template(processor: Any, template: str | None, source: str) -> Any:
+    """The processor under a conversation template: a built-in name, a .jinja file, or None for its own."""
+    if template is not None:
+        processor.chat_template = template_for(template, processor.image_token)
+    elif not processor.chat_template:
+        raise UserError(
+            f"model {source!r} has no chat template of its own; give its `template`: one of "
+            f"{', '.join(template_names())}, or a .jinja file"
+        )
+    return processor
+
+
+def with_image_mode(processor: Any, mode: str) -> Any:
+    """The processor as it is (`original`), or such that it pads every image to a square first (`pad`)."""
+    if mode not in IMAGE_MODES:
+        raise unknown("image mode", mode, IMAGE_MODES)
+    if mode == "pad" and not getattr(processor.image_processor, "do_pad", None):  # some pad by themselves
+        kind = type(processor.image_processor)
+        processor.image_processor.__class__ = type(kind.__name__, (_Square, kind), {})
+    return processor
+
+
+class _Square:
+    """Stands before a class of image processors and pads each image before anything else is done to it."""
+
+    def process_image(self, image: Any, *arguments: Any, **options: Any) -> Any:
+        return super().process_image(shown_to(self, image), *arguments, **options)  # type: ignore[misc]
+
+
+def shown_to(image_processor: Any, image: Image.Image) -> Image.Image:
+    """The picture that an image processor works on: the image, or its square."""
+    if not isinstance(image_processor, _Square):
+        return image
+    # LLaVA cuts the mean off, it does not round it
+    red, green, blue = (int(255 * channel) for channel in image_processor.image_mean)  # type: ignore[attr-defined]
+    return square(image, (red, green, blue))
+
+
+def square(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
+    """An RGB image in the middle of a square of that colour; an odd pixel of the border goes below or to the right."""
+    side = max(image.size)
+    if image.size == (side, side):
+        return image
+    padded = Image.new("RGB", (side, side), colour)
+    padded.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return padded

@@ -11,7 +11,7 @@ from lofi.data.docs import DOCS_FILE, IMAGES_FILE
 from lofi.data.registry import get_card
 from lofi.errors import UserError
 from lofi.store import read_metadata
-from lofi.sweep import DatasetSpec
+from lofi.sweep import GENERATE, DatasetSpec
 
 PICTURE = (640, 480)  # of a dataset that is not prepared: most photographs of COCO
 QUESTION_TOKENS = 64.0  # of a dataset that is not prepared, with the words of its prompt
@@ -29,7 +29,7 @@ class Asked:
     prepared: bool
     picture: tuple[int, int]  # mean width and height
     prompts: tuple[str, ...] = ()  # some of them; none where the dataset is not prepared
-    new_tokens: int = 0  # at most for each answer; 0 where answers are read from the logits
+    new_tokens: float = 0.0  # at most for an answer, in the mean; 0 where all are read from the logits
 
     def text(self, folder: Path | None) -> float:
         """Tokens of a question behind the image, counted by the tokenizer in a model's folder where there is one."""
@@ -51,8 +51,9 @@ def read_asked(spec: DatasetSpec, data: Path) -> Asked:
         )
     images = min(spec.limit or card.n_images, card.n_images)
     questions = round(card.n_questions * images / card.n_images)
-    generated = card.max_new_tokens if card.task == "open" else 0
-    return Asked(images, questions, prepared=False, picture=PICTURE, new_tokens=generated)
+    generates = spec.scoring_mode == GENERATE or "open" in card.tasks
+    tokens = card.max_new_tokens if generates else 0
+    return Asked(images, questions, prepared=False, picture=PICTURE, new_tokens=tokens)
 
 
 def _prepared(spec: DatasetSpec, folder: Path) -> Asked | None:
@@ -65,7 +66,10 @@ def _prepared(spec: DatasetSpec, folder: Path) -> Asked | None:
     if not rows.num_rows or not sizes.num_rows:
         return None
     width, height = (round(pc.mean(sizes.column(side)).as_py() or 0) for side in sizes.column_names)
-    first = rows.slice(0, 1).to_pylist()[0]
+    free = [spec.scoring_mode == GENERATE or not labels for labels in rows.column("option_labels").to_pylist()]
+    longest = [
+        most if is_free else 0 for most, is_free in zip(rows.column("max_new_tokens").to_pylist(), free, strict=True)
+    ]
     step = max(1, rows.num_rows // MEASURED_PROMPTS)
     return Asked(
         images=sizes.num_rows,
@@ -73,7 +77,7 @@ def _prepared(spec: DatasetSpec, folder: Path) -> Asked | None:
         prepared=True,
         picture=(width, height) if width and height else PICTURE,  # no picture decodes
         prompts=tuple(rows.column("prompt").to_pylist()[::step]),
-        new_tokens=0 if first["option_labels"] else first["max_new_tokens"],
+        new_tokens=sum(longest) / len(longest),
     )
 
 

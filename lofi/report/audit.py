@@ -41,6 +41,7 @@ class Audit:
     datasets: tuple[str, ...]
     methods: tuple[str, ...]  # without full and floor
     random: str | None  # the method that drops tokens at random: the baseline of every other
+    metrics: list[Row] = field(default_factory=list)  # figures of whole datasets
     stability: list[Row] = field(default_factory=list)  # empty where self-agreement was not measured
     twins: dict[str, str] = field(default_factory=dict)  # on quantised weights -> the same method on those as loaded
 
@@ -188,7 +189,7 @@ def read(tables: Path, sweep: Mapping[str, Any]) -> Audit:
         numbers = (cell.get("n_wrong_to_other"), cell.get("n_right_to_other"))
         cell["n_exchanged"] = None if None in numbers else sum(numbers)
     methods = ordered(sweep.get("methods"), cells, "method", lambda name: name not in BASELINES)
-    optional = {name: tables / f"{name}.parquet" for name in ("comparisons", "stability")}
+    optional = {name: tables / f"{name}.parquet" for name in ("comparisons", "metrics", "stability")}
     found = {name: read_rows(path) if path.is_file() else [] for name, path in optional.items()}
     return Audit(
         cells=sorted(cells, key=lambda cell: tuple(cell[axis] for axis in AXES)),
@@ -199,6 +200,7 @@ def read(tables: Path, sweep: Mapping[str, Any]) -> Audit:
         datasets=ordered(sweep.get("datasets"), cells, "dataset"),
         methods=methods,
         random=baseline(sweep.get("methods"), methods),
+        metrics=found["metrics"],
         stability=found["stability"],
         twins=twins_of(sweep.get("methods")),
     )

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from lofi import __version__
 from lofi.errors import UserError
-from lofi.report import drilldown, figures, overview, quantised, self_agreement, sentences
+from lofi.report import benchmarks, drilldown, figures, overview, quantised, self_agreement, sentences
 from lofi.report.audit import Audit, read
 from lofi.report.tables import correlation_table, flip_table, kept_tables
 
@@ -67,6 +67,7 @@ def _context(
         "warnings": overview.warnings(audit),
         "counts": overview.counts(audit, expected),
         "provenance": overview.provenance(audit),
+        "settings": overview.settings(audit),
         "failures": sorted((run for run in audit.runs if run["errors"]), key=lambda run: -run["errors"]),
         "stability": self_agreement.lead(audit),
         "fig_answer": figures.kept_against_kept(audit),
@@ -79,6 +80,7 @@ def _context(
 def _tables(audit: Audit, most: int) -> dict[str, Any]:
     return {
         "kept_tables": kept_tables(audit, most),
+        "benchmarks": benchmarks.benchmarks(audit, most),
         "flip_table": flip_table(audit, most),
         "correlation_table": correlation_table(audit, most),
         "stability_table": self_agreement.stability_table(audit, most),

@@ -9,7 +9,7 @@ from typing import Any
 from lofi.cell import FLOOR, FULL, KEEP_ALL, OWN_COUNT
 from lofi.errors import UserError
 from lofi.report.audit import Audit, Row
-from lofi.report.words import count, keep_name, number, percent
+from lofi.report.words import NONE, count, keep_name, number, percent
 from lofi.store import read_metadata
 
 NAMED = 5  # cells or values named in one line before "and n more"
@@ -17,6 +17,8 @@ MANY = 12  # values of one field that are still listed
 PER_FILE = ("key", "cell", "rows", "shard")  # fields that say which file it is, not how it was made
 FIRST = ("lofi", "commit", "numerics", "model_revision", "dataset_revision", "device", "machine", "dtype", "versions")
 STATED = ("model_revision", "dataset_revision", "dtype", "attn_impl", "positions")  # columns of the runs table
+# columns of the runs table: how a dataset was asked and graded
+ASKED = ("prompt_style", "scorer", "scorer_version", "scoring_mode", "template_hash", "image_mode")
 SMALL_N = 100
 UNPARSED = 0.02
 KEPT_OFF = 0.51  # the count of one image is rounded, so a mean is at most half off
@@ -178,6 +180,16 @@ def provenance(audit: Audit) -> list[tuple[str, str]]:
         for name, value in _flat({**(stamp if isinstance(stamp, Mapping) else {}), **stated}):
             values.setdefault(name, {})[value] = None
     return [(name, _values(sorted(values[name]))) for name in sorted(values, key=_place) if name not in PER_FILE]
+
+
+def settings(audit: Audit) -> list[tuple[str, ...]]:
+    """How each dataset was put to each model and graded: dataset, model, and a text for each of `ASKED`."""
+    rows = []
+    for model, dataset in sorted(audit.pairs, key=lambda pair: (audit.datasets.index(pair[1]), pair)):
+        runs = [run for run in audit.runs if (run["model"], run["dataset"]) == (model, dataset)]
+        found = [sorted({str(run[name]) for run in runs if run.get(name) is not None}) for name in ASKED]
+        rows.append((dataset, model, *("; ".join(values) or NONE for values in found)))
+    return rows
 
 
 def _place(name: str) -> tuple[int, str]:

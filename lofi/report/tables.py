@@ -187,7 +187,7 @@ def _bar(value: float | None) -> float | None:
     return None if value is None else round(100 * min(1.0, max(0.0, value)), 1)
 
 
-def _telling(audit: Audit, columns: Sequence[Column]) -> list[Column]:
+def telling(audit: Audit, columns: Sequence[Column]) -> list[Column]:
     """With the columns that tell rows apart, where they do."""
     by_weights = [column for c in columns for column in ((c, WEIGHTS) if c is METHOD and audit.quantised else (c,))]
     return by_weights if len(audit.models) == 1 else [MODEL, *by_weights]
@@ -195,7 +195,7 @@ def _telling(audit: Audit, columns: Sequence[Column]) -> list[Column]:
 
 def kept_tables(audit: Audit, most: int) -> list[Table]:
     """Accuracy kept against answers kept: one table per dataset."""
-    columns = _telling(audit, KEPT)
+    columns = telling(audit, KEPT)
     most = max(1, most // len(audit.datasets))
     return [
         table(
@@ -212,7 +212,7 @@ def kept_tables(audit: Audit, most: int) -> list[Table]:
 def flip_table(audit: Audit, most: int) -> Table:
     """Flip classes as counts and rates."""
     rows = [point for point in audit.points if point["method"] != FULL]
-    return table("flips", "Flip classes: what became of the answers that changed", _telling(audit, FLIPS), rows, most)
+    return table("flips", "Flip classes: what became of the answers that changed", telling(audit, FLIPS), rows, most)
 
 
 def correlation_table(audit: Audit, most: int) -> Table:

@@ -37,6 +37,11 @@ def interval(low: float | None, high: float | None) -> str:
     return f"[{100 * low:.1f},{SPACE}{100 * high:.1f}]".replace("-", MINUS)
 
 
+def number_interval(low: float, high: float, digits: int) -> str:
+    """The 95 % interval of a plain number: `[1402.3, 1511.0]`."""
+    return f"[{number(low, digits)},{SPACE}{number(high, digits)}]"
+
+
 def share_with_interval(row: dict[str, Any], column: str) -> str:
     """`92.1 % [90.4, 93.7]` of a column that has `_low` and `_high` beside it."""
     return f"{percent(row.get(column))} {interval(row.get(f'{column}_low'), row.get(f'{column}_high'))}"

@@ -48,3 +48,8 @@ def answered(parsed: str, score: float) -> Answer:
 def unanswered(status: str, score: float = 0.0) -> Answer:
     """The answer of a prediction that could not."""
     return Answer(parsed=None, status=status, score=score, correct=score >= 0.5)
+
+
+def worded(text: str, score: float) -> Answer:
+    """The answer of an open question, in its normal form; where nothing but space is left of it, there is none."""
+    return answered(text, score) if text.strip() else unanswered(UNPARSED, score)

@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -13,8 +13,9 @@ import pyarrow as pa
 from lofi import store
 from lofi.errors import UserError
 from lofi.stats import checks, comparisons, intervals, points, self_agreement
+from lofi.stats.metrics import declare
 
-TABLES = ("cells", "spectra", "correlations", "comparisons", "flips", "categories", "stability", "runs")
+TABLES = ("cells", "metrics", "spectra", "correlations", "comparisons", "flips", "categories", "stability", "runs")
 
 
 def aggregate(
@@ -22,6 +23,7 @@ def aggregate(
     tables: Path,
     database: Path,
     *,
+    metrics: Mapping[str, Sequence[str]] | None = None,
     stability: Sequence[Path] = (),
     progress: Callable[[str], None] = lambda message: None,
     memory_limit: str = "4GB",
@@ -29,7 +31,8 @@ def aggregate(
 ) -> None:
     """Write `tables`/{cells,spectra,...}.parquet, and `database` with the same tables and a view `samples`.
 
-    files: of samples. stability: the files of self-agreement; without them the table `stability` has no rows.
+    files: of samples. metrics: by dataset, names of `metrics.METRICS`; accuracy where there are none. stability: the
+    files of self-agreement; without them the table `stability` has no rows.
     Nothing at the targets changes before all of it is ready. The same files give the same bytes of Parquet.
     """
     if not files:
@@ -45,7 +48,7 @@ def aggregate(
             con.execute(f"SET threads = {threads}")
         _open_samples(con, files, tables)
         self_agreement.open_rows(con, stability)
-        _build(con, progress)
+        _build(con, metrics or {}, progress)
         for name in TABLES:
             target = _quoted(tables_scratch / f"{name}.parquet")
             con.execute(f"COPY {name} TO {target} (FORMAT parquet, COMPRESSION zstd)")
@@ -56,7 +59,9 @@ def aggregate(
     progress(f"{len(TABLES)} tables in {tables}")
 
 
-def _build(con: duckdb.DuckDBPyConnection, progress: Callable[[str], None]) -> None:
+def _build(
+    con: duckdb.DuckDBPyConnection, metrics: Mapping[str, Sequence[str]], progress: Callable[[str], None]
+) -> None:
     """All tables, in the order in which they need each other."""
     run_sql(con, "macros")
     checks.check_schema(con)
@@ -67,6 +72,11 @@ def _build(con: duckdb.DuckDBPyConnection, progress: Callable[[str], None]) -> N
     progress("comparing answers")
     run_sql(con, "outcomes")
     con.register("intervals", intervals.resampled(con))
+    progress("counting the figures of datasets")
+    declare(con, metrics)
+    run_sql(con, "ratios")
+    con.register("figure_intervals", intervals.of_figures(con))
+    run_sql(con, "metrics")
     progress("comparing methods")
     con.register("compared", comparisons.compared(con))
     con.execute("CREATE TABLE comparisons AS FROM compared ORDER BY ALL")

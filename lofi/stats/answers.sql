@@ -15,12 +15,28 @@ FROM (
     GROUP BY model, dataset, method, keep, seed
 );
 
+-- How samples were asked and graded. A table must not mix two of these where it compares.
+CREATE TEMP MACRO setting_of(scorer, scorer_version, scoring_mode, prompt_style, template_hash, image_mode) AS
+    hash(scorer, scorer_version, scoring_mode, prompt_style, template_hash, image_mode);
+CREATE TEMP TABLE settings AS
+SELECT DISTINCT
+    setting_of(scorer, scorer_version, scoring_mode, prompt_style, template_hash, image_mode) AS setting,
+    concat_ws(' ', coalesce(scorer, 'no scorer'), scorer_version) AS scorer,
+    scoring_mode, prompt_style, template_hash, image_mode
+FROM samples
+WHERE status = 'ok';
+
 CREATE TEMP TABLE answers AS
 SELECT
     cell_id, full_cell_id, sample_id,
     coalesce(cluster_id, sample_id) AS cluster_id,
-    category,
-    hash(doc_hash) AS doc, scorer_version,
+    category, l2_category,
+    -- Groups are only ever compared, so their hashes do.
+    hash(coalesce(group_id, sample_id)) AS group_key,
+    CASE WHEN figure_id IS NOT NULL THEN hash(figure_id) END AS figure_key,
+    sample_id = coalesce(group_id, sample_id) AS unrotated,
+    hash(doc_hash) AS doc,
+    setting_of(scorer, scorer_version, scoring_mode, prompt_style, template_hash, image_mode) AS setting,
     status = 'ok' AS ok,
     -- Two unparsed answers are the same answer only if their texts are, but for case and outer space.
     CASE
@@ -28,6 +44,7 @@ SELECT
         ELSE 'unparsed ' || lower(trim(coalesce(prediction, ''), e' \t\r\n\f\v'))
     END AS answer,
     prediction_parsed IS NULL AS unparsed,
+    CASE prediction_parsed WHEN 'yes' THEN true WHEN 'no' THEN false END AS says_yes,
     correct, score, margin,
     kl_full_to_this AS kl, js, tv,
     n_visual_kept, n_visual_full, mean_visual_tokens,
@@ -43,9 +60,17 @@ SELECT
     this.answer = reference.answer AS agrees,
     this.correct IS NOT NULL AND reference.correct IS NOT NULL AS graded,
     reference.correct AS full_correct,
+    reference.says_yes AS full_says_yes,
     reference.doc AS full_doc,
-    reference.scorer_version AS full_scorer_version,
+    reference.setting AS full_setting,
     reference.cluster_id AS full_cluster_id
 FROM answers AS this
 JOIN (FROM answers WHERE cell_id = full_cell_id) AS reference
     ON reference.cell_id = this.full_cell_id AND reference.sample_id = this.sample_id;
+
+-- How each model's full answers to a dataset were graded.
+CREATE TEMP VIEW full_scorers AS
+SELECT DISTINCT cell_id, model, dataset, scorer
+FROM (SELECT DISTINCT cell_id, setting FROM answers WHERE cell_id = full_cell_id AND ok)
+JOIN settings USING (setting)
+JOIN grid USING (cell_id);

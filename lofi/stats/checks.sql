@@ -31,7 +31,7 @@ bad_pairs AS (
     SELECT
         CASE
             WHEN doc <> full_doc THEN 'other_doc'
-            WHEN scorer_version IS DISTINCT FROM full_scorer_version THEN 'other_scorer'
+            WHEN setting <> full_setting THEN 'other_setting'
             WHEN cluster_id <> full_cluster_id THEN 'other_cluster'
             WHEN agrees AND graded AND correct <> full_correct THEN 'regraded'
             WHEN NOT isfinite(coalesce(kl, 0) + coalesce(js, 0) + coalesce(tv, 0)) THEN 'not_finite'
@@ -39,6 +39,11 @@ bad_pairs AS (
         cell_id, sample_id
     FROM paired
     WHERE ok
+),
+two_scorers AS (
+    SELECT cell_id
+    FROM full_scorers
+    QUALIFY scorer <> first_value(scorer) OVER (PARTITION BY dataset ORDER BY cell_id, scorer)
 ),
 problems AS (
     SELECT 1 AS rank, 'no_full' AS problem, cell_id, NULL AS sample_id FROM references_of WHERE n_full = 0
@@ -56,8 +61,10 @@ problems AS (
     SELECT 5, 'absent_ids', cell_id, sample_id FROM absent_ids
     UNION ALL
     SELECT 6, problem, cell_id, sample_id FROM bad_pairs WHERE problem IS NOT NULL
+    UNION ALL
+    SELECT 7, 'two_scorers', cell_id, NULL FROM two_scorers
 )
-SELECT problem, model, dataset, method, keep, seed, count(*) AS n, min(sample_id, 3) AS examples
+SELECT problem, cell_id, model, dataset, method, keep, seed, count(*) AS n, min(sample_id, 3) AS examples
 FROM problems JOIN grid USING (cell_id)
 GROUP BY rank, problem, cell_id, model, dataset, method, keep, seed
 ORDER BY rank, problem, cell_id;

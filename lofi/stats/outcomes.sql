@@ -2,7 +2,8 @@
 -- 1 - agreement = neg_flip + pos_flip + wrong_to_other + right_to_other. All NULL where there is no grade.
 CREATE TEMP TABLE outcomes AS
 SELECT
-    cell_id, full_cell_id, sample_id, cluster_id, category, ok, agrees, unparsed,
+    cell_id, full_cell_id, sample_id, cluster_id, category, l2_category, group_key, figure_key, unrotated,
+    ok, agrees, unparsed, says_yes, full_says_yes,
     CASE WHEN graded THEN NOT agrees AND full_correct AND NOT correct END AS neg_flip,
     CASE WHEN graded THEN NOT agrees AND NOT full_correct AND correct END AS pos_flip,
     CASE WHEN graded THEN NOT agrees AND NOT full_correct AND NOT correct END AS wrong_to_other,
@@ -15,6 +16,7 @@ SELECT
     t_vision_ms, t_select_ms, t_prefill_ms, t_decode_ms
 FROM paired;
 
+DROP VIEW full_scorers;
 DROP VIEW paired;
 DROP TABLE answers;
 

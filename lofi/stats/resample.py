@@ -1,6 +1,6 @@
 """Resampling: bootstrap intervals of rates over clusters, and permutations and draws inside groups."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,28 +23,61 @@ def draw_counts(n: int, draws: int, rng: np.random.Generator) -> Iterator[Floats
         yield np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
 
 
-def rate_intervals(numerators: Floats, denominators: Floats, draws: int, seed: int) -> tuple[Floats, Floats]:
-    """95 % percentile intervals of sum(numerators) / sum(denominators), resampling clusters.
+def rate_draws(numerators: Floats, denominators: Floats, draws: int, seed: int) -> Floats:
+    """sum(numerators) / sum(denominators) in every draw of clusters: (draws, rates); NaN where it is undefined.
 
-    Both arguments: (clusters, rates). Every rate sees the same draws. A rate that is 0 or 1 in every cluster
-    has no spread to resample: it gets the exact binomial interval with clusters as trials. A rate with fewer
-    than two clusters has no interval: NaN.
+    Both arguments: (clusters, rates). Every rate sees the same draws.
     """
     if numerators.shape[0] == 0:
-        undefined = np.full(numerators.shape[1], np.nan)
-        return undefined, undefined.copy()
+        return np.full((draws, numerators.shape[1]), np.nan)
     rng = np.random.default_rng(seed)
     sums = [(w @ numerators, w @ denominators) for w in draw_counts(len(numerators), draws, rng)]
-    rates = _divide(np.concatenate([n for n, _ in sums]), np.concatenate([d for _, d in sums]))
-    low, high = percentile_interval(rates)
+    return _divide(np.concatenate([n for n, _ in sums]), np.concatenate([d for _, d in sums]))
+
+
+def exact_bounds(numerators: Floats, denominators: Floats) -> tuple[Floats, Floats]:
+    """Exact binomial 95 % bounds, clusters as trials, of rates that are 0 or 1 in every cluster; NaN for others.
+
+    Both arguments: (clusters, rates). Such a rate has no spread to resample.
+    """
     trials = np.count_nonzero(denominators, axis=0)
     none = numerators.sum(axis=0) == 0
     every = np.all(numerators == denominators, axis=0)
     tail = (1 - LEVEL) / 2
     exact = np.asarray(beta.ppf(1 - tail, 1, np.maximum(trials, 1)), dtype=np.float64)
-    low, high = np.where(every, 1 - exact, low), np.where(none, exact, high)
-    low[trials < 2] = high[trials < 2] = np.nan
+    low = np.where(every, 1 - exact, np.where(none, 0.0, np.nan))
+    high = np.where(none, exact, np.where(every, 1.0, np.nan))
     return low, high
+
+
+def rate_intervals(numerators: Floats, denominators: Floats, draws: int, seed: int) -> tuple[Floats, Floats]:
+    """95 % intervals of every rate by itself: `sum_intervals` of sums of one."""
+    alone = [[(rate, 1.0)] for rate in range(numerators.shape[1])]
+    return sum_intervals(numerators, denominators, alone, draws, seed)
+
+
+def sum_intervals(
+    numerators: Floats, denominators: Floats, sums: Sequence[Sequence[tuple[int, float]]], draws: int, seed: int
+) -> tuple[Floats, Floats]:
+    """95 % percentile intervals of weighted sums of rates, resampling clusters.
+
+    The first two arguments: (clusters, rates). sums: for each, its rates by number and their weights. A sum that no
+    draw can move gets the sum of its rates' exact bounds, which is never too narrow. One with a rate of fewer than
+    two clusters has no interval: NaN.
+    """
+    low, high = percentile_interval(_added(rate_draws(numerators, denominators, draws, seed), sums))
+    exact_low, exact_high = (_added(bound[None], sums)[0] for bound in exact_bounds(numerators, denominators))
+    low, high = np.where(np.isnan(exact_low), low, exact_low), np.where(np.isnan(exact_high), high, exact_high)
+    few = np.count_nonzero(denominators, axis=0) < 2
+    unknown = [any(few[rate] for rate, _ in terms) for terms in sums]
+    low[unknown] = high[unknown] = np.nan
+    return low, high
+
+
+def _added(rates: Floats, sums: Sequence[Sequence[tuple[int, float]]]) -> Floats:
+    """The weighted sums of rates, term by term so that no rounding depends on what else is summed: (draws, sums)."""
+    columns = [sum((weight * rates[:, rate] for rate, weight in terms), np.zeros(len(rates))) for terms in sums]
+    return np.stack(columns, axis=1) if columns else np.empty((len(rates), 0))
 
 
 def percentile_interval(draws: Floats) -> tuple[Floats, Floats]:

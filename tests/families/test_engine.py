@@ -18,7 +18,6 @@ from lofi.engine.session import Session
 from lofi.methods.registry import METHODS, check_params
 from lofi.models.adapter import Adapter
 from lofi.models.families import FAMILIES
-from lofi.scoring.registry import get_scorer
 from lofi.sweep import MethodSpec
 from tests.families.reference import SQUARE, TALL, WIDE, family
 from tests.families.tiny import FAMILY_NAMES
@@ -56,6 +55,7 @@ def doc(sample: str, image: str, prompt: str, labels: tuple[str, ...]) -> Doc:
         figure_id=None,
         cluster_id=image,
         image_hash=image,
+        image_hashes=(image,),
         doc_hash=sample,
         category=None,
         l2_category=None,
@@ -80,7 +80,7 @@ def method(name: str) -> MethodSpec:
 @torch.inference_mode()
 def test_every_sample_equals_the_plain_path(name: str) -> None:
     adapter = Adapter(*family(name), FAMILIES[name])
-    constants = Constants({"model": name, "dataset": "d"}, get_scorer("vqav2"), len(adapter.layers), batch_size=8)
+    constants = Constants({"model": name, "dataset": "d"}, len(adapter.layers), batch_size=8)
     session, photos = Session(adapter, constants), [photo(i, image) for i, image in enumerate(SHOWN)]
     full = Plan(Cell(name, "d", FULL, KEEP_ALL), method(FULL), "0")
     keeps = KEEPS if FAMILIES[name].free_size else {**KEEPS, "pool": 9}

@@ -10,9 +10,9 @@ import torch
 import lofi
 from lofi.config import check_models, from_dict
 from lofi.errors import UserError
+from lofi.models.conversation import chat_inputs
 from lofi.models.facts import missing_weights
 from lofi.models.load import load_model, load_pretrained
-from lofi.models.opened import chat_inputs
 from tests.families.tiny import FAMILY_NAMES, pictures, save, tiny
 
 FREE = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")

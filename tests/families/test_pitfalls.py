@@ -18,9 +18,10 @@ from lofi.methods.decoder import DecoderView
 from lofi.methods.schedule import Stage
 from lofi.models.adapter import Adapter
 from lofi.models.attention import ImageAttention
+from lofi.models.conversation import chat_inputs
 from lofi.models.families import FAMILIES
 from lofi.models.hooked import PrunePromptsInDecoder
-from lofi.models.opened import chat_inputs, ids_after, open_picture
+from lofi.models.opened import ids_after, open_picture
 from lofi.models.taps import EncoderTap
 from tests.families import configs
 from tests.families.reference import (

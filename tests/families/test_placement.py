@@ -12,7 +12,6 @@ from lofi.engine.run import joined, run_images
 from lofi.engine.session import Session
 from lofi.models.adapter import Adapter
 from lofi.models.families import FAMILIES
-from lofi.scoring.registry import get_scorer
 from tests.families.reference import SQUARE, WIDE
 from tests.families.test_engine import KEEPS, method, photo
 from tests.families.tiny import FAMILY_NAMES, tiny
@@ -40,7 +39,7 @@ def devices_of(adapter: Adapter) -> dict[str, torch.device]:
 
 @torch.inference_mode()
 def rows_of(adapter: Adapter) -> dict[Cell, list[dict[str, Any]]]:
-    constants = Constants({"model": "m", "dataset": "d"}, get_scorer("vqav2"), len(adapter.layers), batch_size=8)
+    constants = Constants({"model": "m", "dataset": "d"}, len(adapter.layers), batch_size=8)
     session, photos = Session(adapter, constants), [photo(i, image) for i, image in enumerate((SQUARE, WIDE))]
     full = Plan(Cell("m", "d", FULL, KEEP_ALL), method(FULL), "0")
     plans = [Plan(Cell("m", "d", key, keep_text(keep)), method(key), "0") for key, keep in KEEPS.items()]

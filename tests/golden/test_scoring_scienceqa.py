@@ -1,20 +1,14 @@
 """ScienceQA letters are read exactly as lmms-eval does."""
 
-import json
-import os
-from pathlib import Path
-
 from lofi.scoring import scienceqa
 from lofi.scoring.answers import Question
+from tests.golden.cases import cases
 
-FOLDER = Path(os.environ.get("LOFI_GOLDEN", Path(__file__).parent / "data")) / "scoring"
-LETTERS = "ABCDEFGHIJ"
+LETTERS = list("ABCDEFGHIJ")
 
 
 def test_answers() -> None:
-    lines = (FOLDER / "scienceqa.jsonl").read_text(encoding="utf-8").splitlines()
-    assert lines
-    for case in map(json.loads, lines):
+    for case in cases("scienceqa"):
         given = case["input"]
         labels = LETTERS[: given["n_choices"]]
         target = labels[given["answer_index"]]

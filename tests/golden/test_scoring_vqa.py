@@ -1,45 +1,59 @@
-"""Open answers are normalised and scored exactly as lmms-eval does for VQAv2 and TextVQA."""
+"""Open answers are normalised and scored exactly as the harnesses do for VQAv2, TextVQA and VizWiz."""
 
-import json
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lofi.scoring import vqa
-from lofi.scoring.answers import Question, Rule
-
-FOLDER = Path(os.environ.get("LOFI_GOLDEN", Path(__file__).parent / "data")) / "scoring"
-
-
-def cases(name: str) -> list[dict[str, Any]]:
-    lines = (FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-    assert lines
-    return [json.loads(line) for line in lines]
+from lofi.scoring import normal, vqa
+from lofi.scoring.answers import Answer, Question, Rule
+from tests.golden.cases import cases
 
 
 def cleaned(text: str) -> str:
-    return vqa.normalise(vqa.clean_up(text))
+    return normal.normalise(normal.clean_up(text))
+
+
+def answer(case: dict[str, Any], rule: Rule) -> Answer:
+    annotations = case["input"]["answers"]
+    return rule(case["input"]["prediction"], Question(annotations[0], annotations))
 
 
 def test_normal_form() -> None:
     for case in cases("vqa_normalize"):
         text, expected = case["input"]["text"], case["lmms_eval"]
-        assert cleaned(text) == expected["full"], case
-        assert vqa.without_punctuation(text) == expected["punct_only"], case
-        assert vqa.without_articles(text) == expected["digit_article_only"], case
+        assert cleaned(text) == expected["full"] == case["llava_m4c"]["full"], case
+        assert normal.without_punctuation(text) == expected["punct_only"], case
+        assert normal.without_articles(text) == expected["digit_article_only"], case
+        assert normal.normalise(text, normal.VLMEVALKIT) == case["vlmevalkit"]["process_answer"], case
 
 
 @pytest.mark.parametrize(
     ("family", "rule", "normal_form"),
-    [("vqav2_score", vqa.score_vqav2, vqa.normalise), ("textvqa_score", vqa.score_textvqa, cleaned)],
+    [
+        ("vqav2_score", vqa.score_vqav2, normal.normalise),
+        ("textvqa_score", vqa.score_textvqa, cleaned),
+        ("vizwiz_score", vqa.score_textvqa, cleaned),
+    ],
 )
 def test_soft_accuracy(family: str, rule: Rule, normal_form: Callable[[str], str]) -> None:
     for case in cases(family):
-        prediction, annotations = case["input"]["prediction"], case["input"]["answers"]
-        got = rule(prediction, Question(annotations[0], annotations))
-        assert got.score == pytest.approx(case["lmms_eval"]["exact_match"], abs=1e-9), case
-        assert normal_form(prediction) == case["lmms_eval"]["processed"], case
-        assert got.parsed == (case["lmms_eval"]["processed"] or None), case
+        expected = case["lmms_eval"]
+        got = answer(case, rule)
+        assert got.score == pytest.approx(expected["exact_match"], abs=1e-9), case
+        assert normal_form(case["input"]["prediction"]) == expected["processed"], case
+        assert got.parsed == (expected["processed"] or None), case
+
+
+def test_llava_scores_textvqa_as_lmms_eval_does() -> None:
+    for case in cases("textvqa_score"):
+        got = answer(case, vqa.score_textvqa)
+        assert got.score == pytest.approx(case["llava_m4c"]["accuracy"], abs=1e-9), case
+
+
+def test_textvqa_in_vlmevalkit() -> None:
+    for case in cases("textvqa_score"):
+        expected = case["vlmevalkit"]
+        got = answer(case, vqa.score_vlmevalkit)
+        assert got.score == pytest.approx(expected["score"], abs=1e-9), case
+        assert got.parsed == (expected["pred"] or None), case

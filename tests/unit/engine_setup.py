@@ -66,5 +66,5 @@ def make_job(results: Path, sweep: Sweep, dataset: str, shard: int = 0, model: s
     spec = sweep.dataset(dataset)
     folder = results / "data" / dataset
     if not folder.exists():
-        prepare(get_card(dataset), folder, limit=spec.limit, prompt_style=spec.prompt_style, source=spec.source)
+        prepare(get_card(spec.card_name), folder, limit=spec.limit, prompt_style=spec.prompt_style, source=spec.source)
     return open_job(results, sweep, model, dataset, shard)

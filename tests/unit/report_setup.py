@@ -16,6 +16,7 @@ from tests.unit.synthetic import ANSWERS, DATASETS, make_stability, make_sweep, 
 
 HOSTILE = """<script>alert("x")</script> & 'quoted' </style> {{ 7 * 7 }} <img src="http://example.org/x.png">"""
 METHODS = {"random": (0, 1), "lofi": (0,), "fastv": (0,)}
+METRICS = {"scenes-yesno": ("pope", "mme"), "scenes-letters": ("circular", "categories"), "scenes-open": ("score",)}
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def make_results(
                     row["prediction_parsed"] += HOSTILE
     files = write_sweep(made, root, shards=1)
     compared = write_stability(make_stability(made), root) if stability else []
-    aggregate(files, root / "tables", root / "audit.duckdb", stability=compared, threads=1)
+    aggregate(files, root / "tables", root / "audit.duckdb", metrics=METRICS, stability=compared, threads=1)
     for dataset in datasets:
         write_data(root / "data" / dataset, dataset, images, HOSTILE if hostile else "")
     sweep = {

@@ -130,12 +130,17 @@ def _identity(cell: Cell, image: int, question: int) -> Row:
         "seed": cell.seed,
         "weights": "none",
         "sample_id": sample,
-        "group_id": f"{cell.dataset}-{image:03d}",
+        "group_id": f"{cell.dataset}-{image:03d}-0",  # the first question of an image stands for its group
+        "figure_id": f"{cell.dataset}-figure-{image // 2}",
         "cluster_id": f"image-{image:03d}",
         "image_hash": f"{image:016x}",
         "doc_hash": f"doc of {sample}",
         "prompt_hash": f"prompt of {sample}",
         "category": ["count", "position", "exists"][question % 3],
+        "l2_category": ["near", "far"][image % 2],
+        "prompt_style": "lmms_eval",
+        "template_hash": f"template of {cell.model}",
+        "image_mode": "original",
         "positions": "reindexed",
     }
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lofi.data.images import open_image
 from lofi.engine import stages
 from lofi.engine.calibrate import calibrate, counts_to_last
 from lofi.engine.job import Job
@@ -86,7 +87,7 @@ def test_the_mean_count_over_the_calibrated_images_is_as_near_as_a_target_can_br
     targets: Any = fit.params["targets"]
     assert sorted(targets) == KEEPS
     photos = job.first_photos(64)
-    (batch,) = session.open(stages_open(photos), [])
+    (batch,) = session.open(session.load(photos), [])
     contexts = [batch.context(row, sees_text=False) for row in range(len(photos))]
     params = {**check_params("lofi_adaptive", {"measure": measure}), "targets": targets}
     curves = [lofi_adaptive.rank_tokens(context.projected, measure, "energy:0.9").progress for context in contexts]
@@ -99,9 +100,7 @@ def test_the_mean_count_over_the_calibrated_images_is_as_near_as_a_target_can_br
 
 
 def stages_open(photos: Sequence[Any]) -> list[Any]:
-    from lofi.engine.batch import open_photos
-
-    return open_photos(photos)[0]
+    return [(photo, open_image(photo.content)) for photo in photos]
 
 
 def test_every_shard_has_the_same_fits(session: Session, make: Callable[..., Job], fitted: dict[str, Fit]) -> None:

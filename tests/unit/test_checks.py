@@ -76,7 +76,14 @@ def test_a_sample_twice(sweep, tmp_path):
     ("change", "said"),
     [
         ({"doc_hash": "another"}, "2 samples whose question or image is not the full cell's"),
-        ({"scorer_version": 2}, "2 samples graded by another scorer version"),
+        ({"prompt_style": "vlmevalkit"}, "2 samples with prompt style vlmevalkit (its full cell: lmms_eval)"),
+        ({"scoring_mode": "generate"}, "2 samples with scoring mode generate (its full cell: yesno)"),
+        ({"template_hash": "t2"}, "2 samples with conversation template t2 (its full cell: template of tiny-a)"),
+        ({"image_mode": None}, "2 samples with image mode None (its full cell: original)"),
+        (
+            {"scorer": "pope", "prompt_style": "s2"},
+            "2 samples with scorer pope 1 (its full cell: yesno 1), prompt style s2 (its full cell: lmms_eval)",
+        ),
         ({"cluster_id": "another"}, "2 samples in another cluster"),
         ({"js": float("nan")}, "2 samples whose divergence from the full cell is not finite"),
         ({"kl_full_to_this": float("inf")}, "2 samples whose divergence from the full cell is not finite"),
@@ -90,6 +97,32 @@ def test_samples_that_cannot_be_compared(sweep, tmp_path, change, said):
     assert message.startswith(f"{BROKEN} has {said}")
     assert all(row["sample_id"] in message for row in changed)
     assert "; evaluate " in message
+
+
+@pytest.mark.parametrize(("change", "name"), [({"scorer_version": 2}, "yesno 2"), ({"scorer": "pope"}, "pope 1")])
+def test_another_scorer_is_mended_without_a_model(sweep, tmp_path, change, name):
+    for row in good(sweep, 2):
+        row.update(change)
+    message = refused(sweep, tmp_path)
+    assert message.startswith(f"{BROKEN} has 2 samples with scorer {name} (its full cell: yesno 1) (")
+    assert message.endswith("; redo the scores with `lofi rescore`")
+
+
+def test_two_models_under_two_scorers(tmp_path):
+    sweep = make_sweep(models=("tiny-a", "tiny-b"), datasets=("scenes-yesno",), keeps=("0.2500",), images=3)
+    for cell, rows in sweep.items():
+        for row in rows:
+            row["scorer_version"] = 2 if cell.model == "tiny-b" else 1
+    message = refused(sweep, tmp_path)
+    assert message == (
+        "dataset scenes-yesno is graded by yesno 1 (tiny-a) and by yesno 2 (tiny-b); redo the scores with `lofi rescore`"
+    )
+
+
+def test_two_models_asked_in_their_own_templates(tmp_path):
+    sweep = make_sweep(models=("tiny-a", "tiny-b"), datasets=("scenes-yesno",), keeps=("0.2500",), images=3)
+    assert len({row["template_hash"] for rows in sweep.values() for row in rows}) == 2
+    aggregate(write_sweep(sweep, tmp_path, shards=1), tmp_path / "tables", tmp_path / "audit.duckdb")
 
 
 def test_one_answer_with_two_grades(sweep, tmp_path):

@@ -15,6 +15,7 @@ COMMANDS = (
     "reference",
     "evaluate",
     "stability",
+    "rescore",
     "aggregate",
     "report",
     "check",
@@ -62,6 +63,8 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
         (["reference", "--model", "tiny", "--dataset", "digits-pope"], "run `lofi prepare`"),
         (["reference", "--model", "tiny", "--dataset", "digits-pope", "--shard", "3"], "shard 3 is not one of"),
         (["stability", "--model", "tine", "--dataset", "digits-pope"], "unknown model 'tine': did you mean 'tiny'?"),
+        (["rescore"], "4 of 4 sample files are missing"),
+        (["rescore", "--scorer", "pop"], "unknown scorer 'pop': did you mean 'pope'?"),
         (["check", "--config", "nowhere.yaml"], "nowhere.yaml"),
         (["query", "SELECT 1"], "results/tables"),
         (["prepare", "--model", "none"], "unknown model 'none'"),
@@ -80,7 +83,10 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 def test_every_stage_runs_by_hand(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     job = ["--model", "tiny", "--dataset", "digits-pope"]
     assert main(["check"]) == 0
-    assert "4 cells of 1 models" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "4 cells of 1 models" in said
+    assert "digits-pope: card digits-pope, prompts lmms_eval, scorer pope version 1, scoring mode logits" in said
+    assert "tiny: template of the checkpoint, images original" in said
     assert main(["status"]) == 0
     assert "not prepared; 4 cells wait" in capsys.readouterr().out
     assert main(["prepare", "--dataset", "digits-pope"]) == 0

@@ -79,6 +79,47 @@ WRONG = {
         config(datasets={"digits-pope": {"prompt_style": "lmms"}}),
         ["prompt style of dataset 'digits-pope'", "'lmms'", "lmms_eval"],
     ),
+    "unknown scorer": (
+        config(datasets={"digits-pope": {"scorer": "pop"}}),
+        ["datasets.digits-pope: unknown scorer 'pop'", "did you mean 'pope'"],
+    ),
+    "scoring mode": (
+        config(datasets={"digits-pope": {"scoring_mode": "logit"}}),
+        ["datasets.digits-pope.scoring_mode 'logit'", "did you mean 'logits'"],
+    ),
+    "exif": (config(datasets={"digits-pope": {"exif": True}}), ["exif True", "use one of ignored, applied"]),
+    "no such card": (
+        config(datasets={"mine": {"card": "nowhere/mine.yaml"}}),
+        ["datasets.mine.card: nowhere/mine.yaml cannot be read: No such file"],
+    ),
+    "unknown card": (
+        config(datasets={"mine": {"card": "digits-pop"}}),
+        ["datasets.mine.card: unknown dataset 'digits-pop'", "did you mean 'digits-pope'"],
+    ),
+    "a card under the name of another": (
+        config(datasets={"digits-pope": {"card": "digits-sqa"}}),
+        ["datasets.digits-pope has the card digits-sqa", "give this entry another name"],
+    ),
+    "a card of one's own under a built-in name": (
+        config(datasets={"digits-pope": {"card": "mine.yaml"}}),
+        ["datasets.digits-pope has the card mine.yaml", "comes with lofi", "another name, or remove its card"],
+    ),
+    "twin datasets": (
+        config(datasets={"digits-pope": {}, "again": {"card": "digits-pope"}}),
+        ["datasets.again is the same as datasets.digits-pope"],
+    ),
+    "template": (
+        config(models={"m": {"source": "some/model", "template": "vicuna"}}),
+        ["models.m: template 'vicuna' is not built in", "vicuna_v1", ".jinja file"],
+    ),
+    "template file": (
+        config(models={"m": {"source": "some/model", "template": "nowhere.jinja"}}),
+        ["models.m: template 'nowhere.jinja' cannot be read", "give a readable .jinja file"],
+    ),
+    "image mode": (
+        config(models={"m": {"source": "some/model", "image_mode": "padded"}}),
+        ["models.m.image_mode 'padded'", "did you mean 'pad'"],
+    ),
     "unknown method": (config(methods={"lofy": {}}), ["unknown method 'lofy'", "'lofi'", "add its `reducer`"]),
     "unknown reducer": (
         config(methods={"mine": {"reducer": "divprun"}}),

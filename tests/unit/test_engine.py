@@ -23,7 +23,7 @@ from lofi.engine.stages import evaluate, reference
 from lofi.errors import UserError
 from lofi.methods.registry import METHODS, get_reducer
 from lofi.models.adapter import Adapter
-from lofi.store import SAMPLES
+from lofi.store import SAMPLES, read_metadata
 
 from .engine_setup import make_job, make_sweep
 from .test_clip_text import save_clip
@@ -265,6 +265,57 @@ def test_a_broken_image_and_nan_logits_become_rows_with_an_error(
             assert failed[doc.sample_id].startswith("image does not decode")
         assert failed[poisoned] == "the logits are not finite"
         assert rows[poisoned]["prediction"] is None
+
+
+def test_a_question_that_cannot_be_asked_is_a_row_with_its_reason(
+    tmp_path: Path, tiny_model: Path, digits: Path
+) -> None:
+    """Two pictures of one question, a broken file and no picture at all, beside good ones, in every cell."""
+    rows = pq.read_table(next((digits / "digits-vqa").rglob("*.parquet"))).to_pylist()[:16]
+    for row in rows:
+        row["image"] = [row["image"]]
+    bad = {3: [rows[3]["image"][0], rows[9]["image"][0]], 5: [{"bytes": b"no image", "path": None}], 7: []}
+    for at, images in bad.items():
+        rows[at]["image"] = images
+    folder = tmp_path / "source"
+    folder.mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), folder / "rows.parquet")
+    card = tmp_path / "mine.yaml"
+    card.write_text("like: digits-vqa\nsource: ./source\nconfig: null\nsplit: train\ngrouped: false\n")
+    sweep = make_sweep(tiny_model, digits, datasets={"mine": {"card": str(card)}}, methods={"lofi": {}}, keeps=[9])
+    job = make_job(tmp_path / "results", sweep, "mine")
+    reference(job)
+    evaluate(job, job.cells())
+    names = {at: str(rows[at]["question_id"]) for at in bad}
+    for cell in sweep.cells():
+        found = {row["sample_id"]: row for row in rows_of(job, cell)}
+        assert len(found) == 16
+        errors = {key: row["error"] for key, row in found.items() if row["status"] == "error"}
+        assert errors.keys() == set(names.values())
+        assert "2 images" in errors[names[3]]
+        assert "cannot identify image file" in errors[names[5]]
+        assert "no image" in errors[names[7]]
+        assert {row["scorer"] for row in found.values()} == {"vqav2"}
+        assert all(found[key]["score"] is None and found[key]["group_id"] for key in errors)
+
+
+def test_the_conversation_and_the_image_mode_are_in_the_rows_and_the_key(
+    jobs: dict[str, Job], tmp_path: Path, tiny_model: Path, digits: Path
+) -> None:
+    settings = {"template": "vicuna_v1", "image_mode": "pad"}
+    models = {"tiny": {"source": str(tiny_model), "batch_images": 4, **settings}}
+    job = make_job(tmp_path, make_sweep(tiny_model, digits, models=models, methods={"lofi": {}}), "digits-pope")
+    reference(job)
+    full = Cell("tiny", "digits-pope", FULL, KEEP_ALL)
+    names = ("template_hash", "image_mode", "prompt_style", "scoring_mode")
+    own, other = (pq.read_table(each.published(full)).select(names) for each in (jobs["digits-pope"], job))
+    own, other = ([set(column.to_pylist()) for column in table.columns] for table in (own, other))
+    assert [len(values) for values in (*own, *other)] == [1] * 8
+    assert own[0] != other[0]
+    assert own[1:] == [{"original"}, {"lmms_eval"}, {"yesno"}]
+    assert other[1:] == [{"pad"}, {"lmms_eval"}, {"yesno"}]
+    assert read_metadata(job.published(full))["template"].startswith("A chat between a curious user")
+    assert job.key(full) != jobs["digits-pope"].key(full)
 
 
 def test_a_foreign_or_missing_reference_is_refused(tmp_path: Path, tiny_model: Path, digits: Path) -> None:

@@ -5,17 +5,13 @@ import pytest
 from lofi import identity
 from lofi.cell import FLOOR, FULL, KEEP_ALL, Cell
 from lofi.config import from_dict
-from lofi.identity import cell_key, planned_key
+from lofi.data.registry import get_card
+from lofi.identity import cell_key, planned_answers, planned_docs, planned_key
 from lofi.methods import registry
+from lofi.scoring.registry import SCORERS
 
 MODEL = {"source": "some/model", "revision": "abc", "dtype": "float32", "attention": "sdpa", "device": "cpu"}
-DATASET = {
-    "revision": "def",
-    "prompt_style": "lmms_eval",
-    "scorer": "pope",
-    "scorer_version": 1,
-    "max_new_tokens": 16,
-}
+DATASET = {"revision": "def", "prompt_style": "lmms_eval"}
 CONFIG = {
     "models": {"m": {"source": "some/model", "revision": "abc"}},
     "datasets": {"digits-pope": {}},
@@ -47,9 +43,10 @@ CHANGES = {
     "most pixels": {"model": {**MODEL, "max_pixels": 1024}},
     "dataset revision": {"dataset": {**DATASET, "revision": "deg"}},
     "prompt style": {"dataset": {**DATASET, "prompt_style": "vlmevalkit"}},
-    "scorer": {"dataset": {**DATASET, "scorer": "vqav2"}},
-    "scorer version": {"dataset": {**DATASET, "scorer_version": 2}},
-    "answer length": {"dataset": {**DATASET, "max_new_tokens": 32}},
+    "scoring mode": {"dataset": {**DATASET, "scoring_mode": "generate"}},
+    "exif": {"dataset": {**DATASET, "exif": "applied"}},
+    "template": {"model": {**MODEL, "template": "USER: {{ text }}"}},
+    "image mode": {"model": {**MODEL, "image_mode": "pad"}},
     "reducer": {"method": replace(LOFI, reducer="divprune", params=(("positions", "reindexed"),))},
     "score": {"method": with_param("score", "ridge")},
     "rank": {"method": with_param("rank", "budget")},
@@ -88,8 +85,54 @@ def test_how_it_runs_does_not_change_the_key():
     assert key(model={**MODEL, "device": "cuda", "batch_images": 7}) == key()
     assert key(dataset={**DATASET, "limit": 7, "source": "elsewhere"}) == key()
     assert key(model=dict(reversed(MODEL.items()))) == key()
+    assert key(model={**MODEL, "image_mode": "original", "template": None, "min_pixels": None}) == key()
+    assert key(dataset={**DATASET, "scoring_mode": "logits", "exif": "ignored"}) == key()
     assert key(method=replace(LOFI, params=())) == key()  # defaults are filled in
     assert key(method=replace(LOFI, seeds=(0, 1, 2))) == key()
+
+
+def test_a_scorer_changes_no_answer_and_publishes_anew(monkeypatch):
+    """Neither the scorer nor its version makes a model run; the workflow's own key has both."""
+    assert key(dataset={**DATASET, "scorer": "textvqa", "scorer_version": 7}) == key()
+    other = from_dict({**CONFIG, "datasets": {"digits-pope": {"scorer": "scienceqa"}}})
+    assert planned_answers(other, CELL) == planned_answers(SWEEP, CELL)
+    assert planned_docs(other.datasets[0]) == planned_docs(SWEEP.datasets[0])
+    assert planned_key(other, CELL) != planned_key(SWEEP, CELL)
+    before = planned_key(SWEEP, CELL), planned_answers(SWEEP, CELL)
+    monkeypatch.setitem(SCORERS, "pope", replace(SCORERS["pope"], version=99))
+    assert planned_key(SWEEP, CELL) != before[0]
+    assert planned_answers(SWEEP, CELL) == before[1]
+
+
+CARD = "like: pope\nsource: here\n"
+OTHER_CARDS = {
+    "source": "like: pope\nsource: there\n",
+    "prompt": CARD + "prompts: {lmms_eval: '{question}'}\n",
+    "length": CARD + "max_new_tokens: 3\n",
+    "category": CARD + "category: question\n",
+}
+
+
+def planned_with(path, text):
+    path.write_text(text)
+    get_card.cache_clear()
+    return from_dict({**CONFIG, "datasets": {"mine": {"card": str(path)}}})
+
+
+def test_a_changed_card_of_ones_own_prepares_again(tmp_path):
+    path, cell = tmp_path / "mine.yaml", replace(CELL, dataset="mine")
+    sweep = planned_with(path, CARD)
+    first = planned_docs(sweep.datasets[0]), planned_key(sweep, cell)
+    sweep = planned_with(path, CARD + "traps: [Half the answers are no.]\nmetrics: [pope]\n")
+    assert (planned_docs(sweep.datasets[0]), planned_key(sweep, cell)) == first
+    for text in OTHER_CARDS.values():
+        sweep = planned_with(path, text)
+        assert planned_docs(sweep.datasets[0]) != first[0]
+        assert planned_key(sweep, cell) != first[1]
+    sweep = planned_with(path, CARD + "scorer: textvqa\n")
+    assert planned_docs(sweep.datasets[0]) == first[0]
+    assert planned_key(sweep, cell) != first[1]
+    get_card.cache_clear()
 
 
 def test_a_missing_ingredient_is_an_error():
@@ -107,7 +150,7 @@ def test_the_key_is_stable(monkeypatch):
     """Another hash here means that every stored result is computed again."""
     monkeypatch.setattr(identity, "NUMERICS_VERSION", 1)
     monkeypatch.setitem(registry.METHODS, "lofi", registry.Reducer("lofi.methods.lofi:lofi"))
-    assert key(method=replace(LOFI, params=())) == "550b2208c9ed9d31fd1cba525ab1294b"
+    assert key(method=replace(LOFI, params=())) == "397634753e1348c05d8cc9713c9ba80a"
 
 
 PLANNED = {
@@ -119,6 +162,12 @@ PLANNED = {
     "most pixels": {"models": {"m": {"source": "some/model", "revision": "abc", "max_pixels": 64}}},
     "limit": {"datasets": {"digits-pope": {"limit": 3}}},
     "dataset source": {"datasets": {"digits-pope": {"source": "./here"}}},
+    "prompt style": {"datasets": {"digits-pope": {"prompt_style": "vlmevalkit"}}},
+    "scorer": {"datasets": {"digits-pope": {"scorer": "scienceqa"}}},
+    "scoring mode": {"datasets": {"digits-pope": {"scoring_mode": "generate"}}},
+    "exif": {"datasets": {"digits-pope": {"exif": "applied"}}},
+    "image mode": {"models": {"m": {"source": "some/model", "revision": "abc", "image_mode": "pad"}}},
+    "template": {"models": {"m": {"source": "some/model", "revision": "abc", "template": "vicuna_v1"}}},
     "parameter": {"methods": {"lofi": {"score": "ridge"}}},
     "weights": {"methods": {"lofi": {"weights": "int8"}}},
     "shards": {"shards": 2},

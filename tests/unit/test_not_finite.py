@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from lofi.cell import FLOOR, FULL, KEEP_ALL, Cell
+from lofi.data.images import open_image
 from lofi.engine import calibrate
-from lofi.engine.batch import open_photos
 from lofi.engine.job import Job
 from lofi.engine.stages import evaluate, open_session, reference
 from lofi.methods.registry import METHODS as REDUCERS
@@ -113,7 +113,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, digits: Pat
     job = make("clean", EVERY)
     adapter = open_session(job).adapter
     photo = job.first_photos(IMAGES)[-1]
-    seen = opened(adapter, [image for _, image in open_photos([photo])[0]])
+    seen = opened(adapter, [open_image(photo.content)])
     n_before = len(seen.before) - N
     projected = adapter.encode(seen).projected
     return Runs(make, rows_of(job), seen.pixels["pixel_values"], projected, n_before, photo.image_hash)

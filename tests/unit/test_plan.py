@@ -9,6 +9,8 @@ from transformers import LlavaConfig
 
 from lofi.cli import main
 from lofi.config import check_models, from_dict, load
+from lofi.data.prepare import prepare
+from lofi.data.registry import get_card
 from lofi.errors import UserError
 from lofi.plan.asked import Asked, read_asked
 from lofi.plan.flops import encode, logits, prefill, step
@@ -141,6 +143,20 @@ def test_counts_from_the_card_under_a_limit(tmp_path):
     assert read_asked(replace(vqa, limit=10**6), tmp_path).questions == 214_354
     pope = sweep_of({"lofi": {}}, datasets={"pope": {}}).datasets[0]
     assert (read_asked(pope, tmp_path).questions, read_asked(pope, tmp_path).new_tokens) == (9000, 0)
+
+
+def test_generated_answers_of_lettered_questions_are_counted(tmp_path, digits):
+    settings = {"source": str(digits / "digits-sqa"), "limit": 4}
+    read, drawn = (
+        sweep_of({"lofi": {}}, datasets={"digits-sqa": {**settings, "scoring_mode": mode}}).datasets[0]
+        for mode in ("logits", "generate")
+    )
+    assert [read_asked(each, tmp_path).new_tokens for each in (read, drawn)] == [0, 16]
+    prepare(get_card("digits-sqa"), tmp_path / "digits-sqa", limit=4, prompt_style="lmms_eval", source=read.source)
+    found = [read_asked(each, tmp_path) for each in (read, drawn)]
+    assert [(each.prepared, each.new_tokens) for each in found] == [(True, 0), (True, 16)]
+    mixed = sweep_of({"lofi": {}}, datasets={"mmmu_val": {}}).datasets[0]
+    assert read_asked(mixed, tmp_path).new_tokens == 128  # some of its questions are open
 
 
 @pytest.fixture

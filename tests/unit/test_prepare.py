@@ -2,23 +2,30 @@
 
 import hashlib
 import io
+import random
+import struct
+import tracemalloc
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from lofi.data import images as images_module
-from lofi.data.docs import Docs, load_docs, read_images
-from lofi.data.images import open_image
+from lofi.data.docs import Doc, Docs, load_docs, read_images
+from lofi.data.images import inspect, open_image
 from lofi.data.prepare import prepare
+from lofi.data.reading import readings
 from lofi.data.registry import Card, card_from, dataset_names, get_card
-from lofi.engine.columns import question_of
+from lofi.data.source import open_source
 from lofi.errors import UserError
+from lofi.scoring.answers import Question
 from lofi.scoring.registry import get_scorer
 from lofi.store import read_metadata
 
@@ -55,6 +62,10 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def encoded_noise(seed: int, size: int = 40) -> bytes:
+    return encoded(Image.frombytes("RGB", (size, size), random.Random(seed).randbytes(3 * size * size)))
 
 
 def plain(colour: str) -> bytes:
@@ -300,31 +311,14 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     bare = POPE.copy()
     del bare["answer"]
     lacking = [{key: value for key, value in row.items() if key != "answer"} for row in NASTY]
-    with pytest.raises(UserError, match="lacks the columns answer of dataset pope; it has id, question_id"):
+    with pytest.raises(UserError, match="lacks the columns answer; it has id, question_id"):
         prepared(tmp_path / "out", pope, hub_folder(tmp_path / "bare", pope, bare, lacking))
     with pytest.raises(UserError, match="cannot read dataset pope from"):
         prepared(tmp_path / "out", pope, hub_folder(tmp_path / "empty", pope, POPE, []))
 
 
-def test_the_hub_is_asked_for_the_pinned_revision_under_every_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pope = get_card("pope")
-    folder = hub_folder(tmp_path / "hub", pope, POPE, NASTY)
-    original, asked = datasets.load_dataset, []
-
-    def hub(path: str, *args: Any, revision: str | None = None, **options: Any) -> Any:
-        asked.append((path, revision))
-        if path == pope.source:
-            raise datasets.exceptions.DatasetNotFoundError(f"no {path}")
-        return original(str(folder), *args, **options)
-
-    monkeypatch.setattr(datasets, "load_dataset", hub)
-    prepare(pope, tmp_path / "out", prompt_style="lmms_eval")
-    assert asked == [(pope.source, pope.revision), (pope.aliases[0], pope.revision)]
-    prepare(pope, tmp_path / "out", prompt_style="lmms_eval", source="me/mirror@abc")
-    assert asked[2:] == [("me/mirror", "abc")]
-    assert read_metadata(tmp_path / "out" / "docs.parquet")["revision"] == "abc"
+def asked(doc: Doc) -> Question:
+    return Question(doc.target, doc.targets, doc.options, doc.option_labels, doc.category, doc.l2_category)
 
 
 @pytest.mark.parametrize("name", [name for name in dataset_names() if get_card(name).generated])
@@ -338,5 +332,220 @@ def test_built_in_datasets(name: str, tmp_path: Path) -> None:
     for doc in docs.rows:
         assert doc.image_error is None
         assert doc.prompt.startswith(doc.question.strip())
-        answer = get_scorer(card.scorer_of("lmms_eval")).rule(doc.target, question_of(doc))
+        answer = get_scorer(card.scorer_of("lmms_eval")).rule(doc.target, asked(doc))
         assert answer.score == 1.0
+
+
+def card_of(columns: Sequence[str], **changes: Any) -> Card:
+    """A card of open questions in a folder of one image column."""
+    entries = {"title": "T", "source": "a/b", "split": "test", "config": "default", "columns": list(columns)}
+    entries |= {"image": "image", "question": "question", "target": "answer", "sample_id": "{row}", "task": "open"}
+    entries |= {"scorer": "gqa", "max_new_tokens": 16, "prompts": {"lmms_eval": "{question}"}}
+    return card_from("mine", entries | changes)
+
+
+def joined_folder(folder: Path, images: Sequence[tuple[str, bytes | None]], asked: Sequence[str]) -> Path:
+    """Two configs, as GQA has them: `pictures` by their id, and `questions` about one id each."""
+    tables = {
+        "pictures": (
+            datasets.Features({"id": STRING, "image": IMAGE}),
+            [{"id": key, "image": content and {"bytes": content, "path": None}} for key, content in images],
+        ),
+        "questions": (
+            datasets.Features(dict.fromkeys(("imageId", "question", "answer"), STRING)),
+            [{"imageId": key, "question": f"{number}?", "answer": "red"} for number, key in enumerate(asked)],
+        ),
+    }
+    readme = "---\nconfigs:\n"
+    for name, (features, rows) in tables.items():
+        (folder / name).mkdir(parents=True)
+        table = pa.Table.from_pylist(rows, schema=features.arrow_schema)
+        pq.write_table(table, folder / name / "test-0.parquet", row_group_size=2)
+        readme += f"- config_name: {name}\n  data_files:\n  - split: test\n    path: {name}/test-*\n"
+    (folder / "README.md").write_text(f"{readme}---\n")
+    return folder
+
+
+JOINED = card_of(
+    ["imageId", "question", "answer"],
+    config="questions",
+    image=[],
+    join={"config": "pictures", "split": "test", "on": "imageId", "key": "id", "image": "image"},
+)
+PICTURES = [(key, plain(colour)) for key, colour in zip("abcd", ("red", "blue", "green", "pink"), strict=True)]
+
+
+def test_images_of_a_second_table(tmp_path: Path) -> None:
+    source = joined_folder(tmp_path / "hub", [*PICTURES, ("e", None), ("f", plain("red"))], "cadafxeb")
+    docs = prepared(tmp_path / "out", JOINED, source).rows
+    # in the order of the pictures, `f` being the same picture as `a`; then those that are not there
+    assert [doc.question for doc in docs] == ["1?", "3?", "4?", "7?", "0?", "2?", "5?", "6?"]
+    by_key = {key: hashlib.sha256(content or b"").hexdigest()[:32] for key, content in [*PICTURES, ("e", None)]}
+    assert [doc.image_hash for doc in docs] == [by_key[key] for key in "aaabcdee"]
+    assert all(doc.image_hashes == (doc.image_hash,) for doc in docs)
+    assert [doc.image_error for doc in docs[:6]] == [None] * 6
+    assert docs[7].image_error == "the row has no image"
+    assert docs[6].image_error == "no row of pictures, split test has id 'x'"
+    assert docs[7].cluster_id != docs[6].cluster_id
+    # pictures that nobody asks about are not stored, and a limited run is the beginning of the whole
+    few = joined_folder(tmp_path / "few", PICTURES, "cac")
+    prepare(JOINED, tmp_path / "two", prompt_style="lmms_eval", source=str(few))
+    stored = pq.read_table(tmp_path / "two" / "images.parquet").column("image_hash").to_pylist()
+    assert stored == [by_key["a"], by_key["c"]]
+    for limit in (1, 2, 4):
+        limited = prepared(tmp_path / f"limit-{limit}", JOINED, source, limit=limit).rows
+        assert limited == docs[: len(limited)]
+        assert len({doc.image_hash for doc in limited}) == limit
+
+
+def test_a_key_that_comes_twice_is_refused(tmp_path: Path) -> None:
+    source = joined_folder(tmp_path / "hub", [*PICTURES, ("b", plain("black"))], "ab")
+    with pytest.raises(UserError, match="dataset mine: pictures, row 4: id 'b' comes a second time; keep one"):
+        prepare(JOINED, tmp_path / "out", prompt_style="lmms_eval", source=str(source))
+
+
+def test_a_join_keeps_no_image(tmp_path: Path) -> None:
+    """Two passes: what is held of a picture is its key and its hash."""
+    size, n = 200, 64
+    pictures = [(f"k{i}", encoded_noise(i, size)) for i in range(n)]
+    source = joined_folder(tmp_path / "hub", pictures, [f"k{i % n}" for i in range(4 * n)])
+    prepare(JOINED, tmp_path / "warm", prompt_style="lmms_eval", source=str(source))
+    kept: list[Any] = []
+    opened = open_source(JOINED, str(source), tmp_path)
+    tracemalloc.start()
+    try:
+        for reading in readings(opened, JOINED, lambda image: kept.append(image.image_hash)):
+            assert not any(isinstance(value, bytes | dict) for value in reading.entry.values.values())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(kept) == n
+    assert peak < 20 * 3 * size * size < sum(len(content) for _, content in pictures)
+
+
+SEVERAL = datasets.Features(
+    {
+        **dict.fromkeys(("question", "answer", "kind"), STRING),
+        "images": datasets.List(IMAGE),
+        "first": IMAGE,
+        "second": IMAGE,
+    }
+)
+
+
+def several_row(question: str, images: list[bytes] | None, first: bytes | None, second: bytes | None) -> dict[str, Any]:
+    def cell(content: bytes | None) -> Any:
+        return content and {"bytes": content, "path": None}
+
+    row = {"question": question, "answer": "red", "kind": "image" if question != "c" else "video"}
+    return {**row, "images": images and [cell(each) for each in images], "first": cell(first), "second": cell(second)}
+
+
+def several_folder(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    folder.mkdir()
+    pq.write_table(pa.Table.from_pylist(rows, schema=SEVERAL.arrow_schema), folder / "test-0.parquet")
+    return folder
+
+
+def test_lists_and_several_columns_of_images(tmp_path: Path) -> None:
+    red, blue, pink = plain("red"), plain("blue"), plain("pink")
+    rows = [
+        several_row("a", [red], None, red),
+        several_row("b", [red, blue], red, blue),
+        several_row("c", [pink] * 8, None, None),
+        several_row("d", None, blue, None),
+        several_row("e", [red, blue], blue, None),
+        several_row("f", [blue], None, None),
+    ]
+    source = several_folder(tmp_path / "hub", rows)
+    card = card_of(["question", "answer", "images", "kind"], image="images", where={"kind": ["image"]})
+    docs = {doc.question: doc for doc in prepared(tmp_path / "list", card, source).rows}
+    hashes = {content: hashlib.sha256(content).hexdigest()[:32] for content in (red, blue, b"")}
+    assert list(docs) == ["a", "b", "e", "d", "f"], "those about the same images stand side by side"
+    assert [docs[name].sample_id for name in "abdef"] == ["0", "1", "3", "4", "5"], "rows keep their numbers"
+    assert docs["b"].image_hashes == docs["e"].image_hashes == (hashes[red], hashes[blue])
+    assert docs["b"].image_hash == docs["e"].image_hash == docs["b"].cluster_id
+    assert docs["b"].image_hash not in hashes.values()
+    assert docs["b"].image_error == "the question shows 2 images, and lofi asks about one; it counts as an error"
+    assert [docs[name].image_error for name in "adf"] == [None, "the row has no image", None]
+    assert "image" not in docs["a"].doc_hash
+    stored = pq.read_table(tmp_path / "list" / "images.parquet").column("image_hash").to_pylist()
+    assert stored == [hashes[red], hashes[blue], hashes[b""]], "each image once, none of a row that is not taken"
+    assert [doc.question for doc in prepared(tmp_path / "two", card, source, limit=2).rows] == ["a", "b", "e"]
+
+    card = card_of(["question", "answer", "first", "second"], image=["first", "second"])
+    docs = {doc.question: doc for doc in prepared(tmp_path / "columns", card, source).rows}
+    assert docs["a"].image_hashes == (hashes[red],)
+    assert docs["b"].image_hashes == (hashes[red], hashes[blue])
+    assert docs["d"].image_hashes == docs["e"].image_hashes == (hashes[blue],)
+    assert [docs[name].image_error for name in "ade"] == [None] * 3
+    assert docs["c"].image_error == docs["f"].image_error == "the row has no image"
+
+
+def test_where_that_takes_nothing_is_refused(tmp_path: Path) -> None:
+    source = several_folder(tmp_path / "hub", [several_row("a", [plain("red")], None, None)])
+    card = card_of(["question", "answer", "images", "kind"], image="images", where={"kind": ["audio"]})
+    with pytest.raises(UserError, match="dataset mine has no rows; check its source, config, split and `where`"):
+        prepared(tmp_path / "out", card, source)
+
+
+def test_exif_is_applied_where_it_is_asked_for(tmp_path: Path) -> None:
+    pope = get_card("pope")
+    source = hub_folder(tmp_path / "hub", pope, POPE, [pope_row(0, turned())])
+    for exif, size in (("ignored", (30, 20)), ("applied", (20, 30))):
+        prepared(tmp_path / exif, pope, source, exif=exif)
+        facts = pq.read_table(tmp_path / exif / "images.parquet", columns=["width", "height"]).to_pylist()[0]
+        assert (facts["width"], facts["height"]) == open_image(turned(), exif=exif).size == size
+        for name in ("docs", "images"):
+            assert read_metadata(tmp_path / exif / f"{name}.parquet")["exif"] == exif
+    with pytest.raises(UserError, match="exif is 'apply'; choose from ignored, applied"):
+        open_image(turned(), exif="apply")
+
+
+def test_wide_greys_are_scaled() -> None:
+    values = np.array([[0, 128, 129, 257, 32767, 65535]], dtype=np.uint16)
+    scaled = [0, 0, 1, 1, 127, 255]
+    for kind in ("PNG", "TIFF"):
+        assert np.asarray(open_image(encoded(Image.fromarray(values), kind)))[0, :, 0].tolist() == scaled
+    graymap = b"P5 6 1 65535\n" + values.astype(">u2").tobytes()
+    assert np.asarray(open_image(graymap))[0, :, 1].tolist() == scaled
+    for image in (Image.fromarray(values.astype(np.float32)), Image.fromarray(values.astype(np.int32) - 1)):
+        assert "have no common white; store 8 or 16 bits" in str(inspect(encoded(image, "TIFF")).error)
+
+
+def test_every_kind_of_file_gives_its_first_picture_in_rgb() -> None:
+    frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "blue")]
+    ink = Image.new("CMYK", (8, 6), (0, 255, 255, 0))
+    kinds: list[tuple[str, bytes]] = [
+        (kind, encoded(frames[0], kind, save_all=True, append_images=frames[1:])) for kind in ("GIF", "PNG", "TIFF")
+    ]
+    kinds += [("WEBP", encoded(frames[0], "WEBP", lossless=True, save_all=True, append_images=frames[1:]))]
+    kinds += [("JPEG", encoded(ink, "JPEG")), ("TIFF", encoded(ink, "TIFF"))]
+    kinds += [("PNG", encoded(frames[0].convert(mode))) for mode in ("P", "RGBA")]
+    for kind, content in kinds:
+        facts, image = inspect(content), open_image(content)
+        assert (facts.error, facts.format, facts.width, facts.height) == (None, kind, 8, 6)
+        assert (image.mode, image.size) == ("RGB", (8, 6))
+        red, green, blue = image.getpixel((3, 3))
+        assert red > 250 > 5 > max(green, blue), kind
+    seen_through = encoded(Image.new("RGBA", (1, 1), (9, 8, 7, 0)))
+    assert open_image(seen_through).getpixel((0, 0)) == (9, 8, 7), "transparency is left out, not painted over"
+
+
+def png(width: int, height: int) -> bytes:
+    """A PNG of that size in its header, with next to no data."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("width", "height"), [(10_000, 10_000), (60_000, 60_000), (0, 0), (0, 7), (9, 9)])
+def test_bombs_and_empty_images_are_errors(width: int, height: int) -> None:
+    error = inspect(png(width, height)).error
+    assert error is not None
+    assert "\n" not in error
+    if width == 10_000:
+        assert error == "ValueError: 10000 x 10000 pixels are more than 89,478,485; make it smaller"

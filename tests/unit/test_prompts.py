@@ -2,8 +2,9 @@
 
 import pytest
 
-from lofi.data.prompts import BUILDERS, fill, lettered, options_of, render
+from lofi.data.prompts import listed_in, options_of, render, task_of, value_of
 from lofi.data.registry import card_from, get_card
+from lofi.data.templates import BUILDERS, fill, lettered
 from lofi.errors import UserError
 
 MCQ = {
@@ -63,3 +64,55 @@ def test_more_options_than_letters_is_an_error() -> None:
 def test_plain_format_specs_still_work() -> None:
     assert "06d" not in BUILDERS
     assert fill("{row:06d}", {"row": 7}) == "000007"
+
+
+def test_an_absent_option_before_another_is_an_error() -> None:
+    row = {"question": "Which?", "hint": "", "A": "one", "B": "nan", "C": "three", "D": None}
+    with pytest.raises(ValueError, match="option B is absent, and one after it is not"):
+        options_of(card_from("mine", MCQ), row)
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("Which?\nOptions: A: red, B: blue", ["red", "blue"]),
+        ("Which?\nOptions: A: red, big, B: not, C or D, C: none", ["red, big", "not, C or D", "none"]),
+        ("Which?\n\nA. red\nB. blue\nAnswer with the letter.", ["red", "blue"]),
+        ("Which?\nChoices:\n(A) red\n(B) blue\n(C) 3 (of 4)", ["red", "blue", "3 (of 4)"]),
+        ("Which?\nA) red\nB) blue", ["red", "blue"]),
+        ("A. Smith says:\nA: red\nB: blue", ["red", "blue"]),
+        ("Which is A, and which is B?", []),
+        ("Does A. Smith know Mr. B. Jones?", []),
+        ("Which?\nA. red", []),
+        ("Which?\nB. red\nC. blue", []),
+        ("", []),
+    ],
+)
+def test_options_within_the_text_of_a_question(text: str, options: list[str]) -> None:
+    assert listed_in(text) == options
+
+
+def test_a_row_that_lists_no_options_is_open_unless_the_card_has_letters() -> None:
+    listed = MCQ | {"options": [], "options_in": "question"}
+    row = {"question": "How many?", "hint": ""}
+    assert task_of(card_from("mine", listed), row) == "open"
+    assert task_of(card_from("mine", listed), row | {"question": "Which?\nA. 1\nB. 2"}) == "mcq"
+    assert task_of(card_from("mine", listed | {"letters": ["A", "B"]}), row) == "mcq"
+    assert card_from("mine", listed).tasks == ("mcq", "open")
+    assert card_from("mine", listed | {"letters": ["A", "B"]}).tasks == ("mcq",)
+
+
+def test_a_task_that_a_column_decides() -> None:
+    card = get_card("mmmu_val")
+    assert task_of(card, {"question_type": "open"}) == "open"
+    with pytest.raises(ValueError, match="question_type is 'essay', and the card's `task` says nothing of that"):
+        task_of(card, {"question_type": "essay"})
+
+
+def test_lists_that_are_written_as_python_writes_them() -> None:
+    card = get_card("mmmu_val")
+    assert value_of(card, {"options": "['a, b', \"it's\"]"}, "options") == ["a, b", "it's"]
+    assert value_of(card, {"answer": "B"}, "answer") == "B"
+    assert value_of(card, {"question": "[1, 2]"}, "question") == "[1, 2]", "the card says nothing of this column"
+    with pytest.raises(ValueError, match="options is '\\[a, b\\]', which is no Python list"):
+        value_of(card, {"options": "[a, b]"}, "options")

@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from lofi.errors import UserError
+from lofi.report import benchmarks, drilldown, figures, overview, sentences, words
 from lofi.report import build as build_module
-from lofi.report import drilldown, figures, overview, sentences, words
 from lofi.report.audit import AXES, Audit, mean_row, ordered, over_datasets
+from lofi.stats.metrics import METRICS
 from tests.unit.report_setup import HOSTILE, Results, make_results
 
 
@@ -283,8 +284,8 @@ def test_the_page_has_one_h1_captions_and_titles_on_drawings(page):
     assert page.count('role="img"') == page.count("<title id=") + page.count('class="thumb"')
 
 
-def test_sections_come_in_the_order_of_the_brief(page):
-    order = ["answer", "overview", "kept", "flips-section", "spectra", "self-agreement", "samples"]
+def test_sections_come_in_order(page):
+    order = ["answer", "overview", "kept", "benchmarks", "flips-section", "spectra", "self-agreement", "samples"]
     order += ["provenance", "definitions"]
     assert re.findall(r'<section id="([^"]+)"', page) == order
 
@@ -431,3 +432,63 @@ def test_provenance_lists_distinct_values_what_matters_first():
     runs = [{"path": str(i), "errors": 0, "provenance": json.dumps(s)} for i, s in enumerate(stamps)]
     audit = replace(audit_of(cell("lofi")), runs=runs)
     assert overview.provenance(audit) == [("commit", "abc"), ("dtype", "bf16; f32")]
+
+
+# ---- figures of whole datasets ---------------------------------------------------------------------------------
+
+
+def test_benchmark_tables_have_a_column_for_each_figure_and_its_agreement(results):
+    audit = build_module.read(results.root / "tables", results.sweep)
+    letters, yesno = benchmarks.benchmarks(audit, 1000)
+    assert [column.label for column in letters.whole.columns] == [
+        *("method", "keep", "circular", "circular, agreement"),
+        *("vanilla, unrotated", "vanilla, unrotated, agreement", "vanilla, all rows", "vanilla, all rows, agreement"),
+        *("mean of categories", "mean of categories, agreement"),
+    ]
+    labels = [column.label for column in yesno.whole.columns]
+    assert "perception (of 400)" in labels
+    assert "perception, agreement" in labels
+    assert "share of yes" in labels
+    assert "share of yes, agreement" not in labels
+    points = [point for point in audit.points if point["dataset"] == "scenes-yesno"]
+    assert len(yesno.whole.rows) == len(points)
+    assert [row[0].text for row in yesno.whole.rows[:2]] == ["full", "floor"]
+    assert {row[2].text for row in yesno.by_category.rows} == {"count", "exists", "position"}
+    assert len(yesno.by_category.rows) == 3 * len(points)
+
+
+def test_a_figure_is_the_mean_over_seeds_in_its_own_unit(results):
+    audit = build_module.read(results.root / "tables", results.sweep)
+    rows = [
+        row
+        for row in audit.metrics
+        if (row["dataset"], row["method"], row["keep"], row["metric"], row["basis"])
+        == ("scenes-yesno", "random", "0.2500", "perception", "correct")
+    ]
+    assert [row["seed"] for row in rows] == [0, 1]
+    whole = benchmarks.benchmarks(audit, 1000)[1].whole
+    at = [column.label for column in whole.columns].index("perception (of 400)")
+    entry = next(row[at] for row in whole.rows if (row[0].text, row[1].text) == ("random", "0.25"))
+    low, high = (sum(row[end] for row in rows) / 2 for end in ("low", "high"))
+    assert entry.text == f"{sum(row['value'] for row in rows) / 2:.1f} [{low:.1f},\xa0{high:.1f}]"
+
+
+def test_every_figure_has_a_definition(page):
+    for family in METRICS.values():
+        for figure in family:
+            assert f'id="def-figure-{figure.metric.replace("_", "-")}"' in page, figure.metric
+
+
+def test_tables_without_figures_say_so(tmp_path):
+    made = make_results(tmp_path, datasets=("scenes-yesno",), keeps=("0.2500",))
+    (tmp_path / "tables" / "metrics.parquet").unlink()
+    assert "The tables hold no figures of whole datasets" in made.build(tmp_path / "index.html")
+
+
+def test_how_each_dataset_was_asked_and_graded(results, page):
+    audit = build_module.read(results.root / "tables", results.sweep)
+    assert overview.settings(audit) == [
+        ("scenes-letters", "tiny-a", "lmms_eval", "letters", "1", "letters", "template of tiny-a", "original"),
+        ("scenes-yesno", "tiny-a", "lmms_eval", "yesno", "1", "yesno", "template of tiny-a", "original"),
+    ]
+    assert page.count("<td>template of tiny-a</td>") == 2

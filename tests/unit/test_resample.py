@@ -8,6 +8,7 @@ from lofi.stats.resample import (
     percentile_interval,
     permutations,
     rate_intervals,
+    sum_intervals,
 )
 
 
@@ -118,3 +119,31 @@ def test_draws_of_blocks_take_them_whole():
     assert (counts[:, 0] == counts[:, 1]).all()
     assert (counts[:, 2] == counts[:, 4]).all()
     assert (counts[:, [0, 2, 5]].sum(axis=1) == 3).all()
+
+
+def test_the_interval_of_a_sum_is_that_of_its_rates_together():
+    rng = np.random.default_rng(2)
+    hits = rng.binomial(1, 0.6, size=(400, 1)).astype(np.float64)
+    both = np.concatenate([hits, hits], axis=1)  # the same rate twice: all its draws move together
+    low, high = sum_intervals(both, np.ones((400, 2)), [[(0, 100.0), (1, 100.0)], [(1, 1.0)]], 500, seed=1)
+    one_low, one_high = rate_intervals(hits, np.ones((400, 1)), 500, seed=1)
+    assert [low[1], high[1]] == [one_low[0], one_high[0]]
+    assert [low[0], high[0]] == pytest.approx([200 * one_low[0], 200 * one_high[0]])
+
+
+def test_a_sum_of_rates_that_no_draw_moves_gets_their_exact_bounds():
+    ones, zeros = np.ones((20, 2)), np.zeros((20, 1))
+    low, high = sum_intervals(ones, ones, [[(0, 0.5), (1, 0.5)]], 100, seed=0)
+    alone = rate_intervals(ones, ones, 100, seed=0)
+    assert [low[0], high[0]] == pytest.approx([alone[0][0], 1.0])
+    low, high = sum_intervals(zeros, ones[:, :1], [[(0, 200.0)]], 100, seed=0)
+    assert low[0] == 0
+    assert high[0] > 200 * 0.1
+
+
+def test_a_sum_with_a_rate_of_one_cluster_has_no_interval():
+    denominators = np.ones((5, 2))
+    denominators[1:, 1] = 0
+    low, high = sum_intervals(np.zeros((5, 2)), denominators, [[(0, 1.0), (1, 1.0)], [(0, 1.0)]], 100, seed=0)
+    assert np.isnan([low[0], high[0]]).all()
+    assert np.isfinite([low[1], high[1]]).all()

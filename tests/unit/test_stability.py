@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lofi.cell import FULL, stability_path
-from lofi.engine.batch import open_photos
+from lofi.data.images import open_image
 from lofi.engine.job import Job
 from lofi.engine.stability import VARIANTS, stability
 from lofi.methods.registry import METHODS as REDUCERS
@@ -105,7 +105,7 @@ def test_an_image_without_numbers_gives_error_rows_and_the_others_stay(
     poisoned = job_of(tmp_path, tiny_model, digits, methods)
     photo = job.first_photos(IMAGES)[1]
     adapter = load_model(str(tiny_model), dtype="float32", device="cpu")
-    marked = opened(adapter, [image for _, image in open_photos([photo])[0]]).pixels["pixel_values"]
+    marked = opened(adapter, [open_image(photo.content or b"")]).pixels["pixel_values"]
     encode = Adapter.encode
 
     def with_nan(self: Adapter, seen: Opened, layers: Any = ()) -> Encoded:

@@ -70,8 +70,8 @@ def others(options):
         sweep = load(Path(options.config))
         paths = [cell.path(shard) for cell in sweep.cells() for shard in range(sweep.shards)]
         assert all((RESULTS / path).exists() for path in [*paths, *sweep.stability_files()])
-        tables = ("cells", "spectra", "correlations", "comparisons", "flips", "categories", "stability", "runs")
-        return [*(RESULTS / "tables" / f"{table}.parquet" for table in tables), RESULTS / "audit.duckdb"]
+        tables = ["cells", "metrics", "spectra", "correlations", "comparisons", "flips", "categories", "stability"]
+        return [*(RESULTS / "tables" / f"{table}.parquet" for table in [*tables, "runs"]), RESULTS / "audit.duckdb"]
     if options.command == "report":
         return [options.output]
     if options.command == "train-digits":

@@ -131,6 +131,23 @@ def limit_one_dataset(sweep):
     sweep["datasets"]["digits-sqa"] = {"limit": 5}
 
 
+def other_scorer(sweep):
+    """Answers are graded again: neither the questions nor self-agreement change."""
+    sweep["datasets"]["digits-sqa"] = {"scorer": "textvqa"}
+
+
+def generate_answers(sweep):
+    sweep["datasets"]["digits-sqa"] = {"scoring_mode": "generate"}
+
+
+def other_prompts(sweep):
+    sweep["datasets"]["digits-pope"] = {"prompt_style": "vlmevalkit"}
+
+
+def other_image_mode(sweep):
+    sweep["models"]["m"]["image_mode"] = "pad"
+
+
 def other_stability_images(sweep):
     sweep["stability_images"] = 8
 
@@ -153,6 +170,10 @@ CHANGES = [
     (add_seed, {"evaluate": 4, "stability": 2, **ONCE}, None),
     (add_dataset, {"prepare": 1, "reference": 1, "evaluate": 6, "stability": 1, **ONCE}, None),
     (limit_one_dataset, {"prepare": 1, "reference": 1, "evaluate": 6, "stability": 1, **ONCE}, 1),
+    (other_scorer, {"reference": 1, "evaluate": 6, **ONCE}, 1),
+    (generate_answers, {"reference": 1, "evaluate": 6, "stability": 1, **ONCE}, 1),
+    (other_prompts, {"prepare": 1, "reference": 1, "evaluate": 6, "stability": 1, **ONCE}, 1),
+    (other_image_mode, {"reference": 2, "evaluate": 12, "stability": 2, **ONCE}, 2),
     (other_stability_images, {"stability": 2, **ONCE}, 0),
     (no_stability, ONCE, 0),
 ]

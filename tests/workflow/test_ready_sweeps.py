@@ -7,7 +7,7 @@ from lofi.plan.plan import plan
 from tests.conftest import REPOSITORY
 
 
-@pytest.mark.parametrize("name", ["weights", "paper"])
+@pytest.mark.parametrize("name", ["weights", "paper", "benchmarks"])
 def test_snakemake_plans_as_many_jobs_as_lofi_says(stubbed, name):
     path = REPOSITORY / "workflow" / "sweeps" / f"{name}.yaml"
     found = plan(load(path), stubbed.folder / "results")

@@ -4,10 +4,13 @@ REQUIRED: the files of all cells, and those of self-agreement where it is measur
 OUTPUTS: results/tables/*.parquet, results/audit.duckdb
 """
 
+from lofi.data.registry import get_card
+
 TABLES = expand(
     "results/tables/{table}.parquet",
     table=[
         "cells",
+        "metrics",
         "spectra",
         "correlations",
         "comparisons",
@@ -20,7 +23,7 @@ TABLES = expand(
 
 
 rule aggregate:
-    """Agreement, flips, spectra and their correlation, with intervals."""
+    """Agreement, flips, figures of datasets, spectra and their correlation, with intervals."""
     input:
         cells=every_cell(),
         stability=every_stability(),
@@ -35,5 +38,7 @@ rule aggregate:
     resources:
         mem_mb=8000,
         runtime=60,
+    params:
+        metrics=[get_card(each.card_name).metrics for each in SWEEP.datasets],
     shell:
         "lofi aggregate --config results/sweep.json > {log} 2>&1"

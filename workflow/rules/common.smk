@@ -13,7 +13,7 @@ from snakemake.utils import update_config
 from lofi.cell import FLOOR, FULL, KEEP_ALL, Cell, stability_path
 from lofi.config import check_models, from_dict
 from lofi.errors import UserError
-from lofi.identity import planned_key
+from lofi.identity import planned_answers, planned_docs, planned_key
 from lofi.strict_yaml import read_mapping, read_overrides
 from lofi.sweep import AXES
 
@@ -81,9 +81,9 @@ def log_path(stage, *axes):
     return str(Path("logs", stage, *folders, f"{last}.log"))
 
 
-def dataset_settings(wildcards):
-    """Return all that `prepare` depends on, so that a change prepares the dataset again."""
-    return str(SWEEP.dataset(wildcards.dataset))
+def planned_dataset(wildcards):
+    """Return the hash of all that `prepare` depends on, so that a change prepares the dataset again."""
+    return planned_docs(SWEEP.dataset(wildcards.dataset))
 
 
 def planned_reference(wildcards):
@@ -111,18 +111,18 @@ def planned_evaluation(wildcards):
 
 
 def planned_stability(wildcards):
-    """Return the number of images and the keys of all reduced cells, whose order in the config does not matter."""
+    """Return the number of images and what all reduced cells run; their order and their scorer do not matter."""
     cells = [
         cell
         for cell in SWEEP.reduced_cells()
         if (cell.model, cell.dataset) == (wildcards.model, wildcards.dataset)
     ]
-    return f"{SWEEP.stability_images} images, {digest(sorted(cells))}"
+    return f"{SWEEP.stability_images} images, {digest(sorted(cells), planned_answers)}"
 
 
-def digest(cells):
+def digest(cells, key_of=planned_key):
     """Return the planned keys of cells as one hash."""
-    keys = "".join(planned_key(SWEEP, cell) for cell in cells)
+    keys = "".join(key_of(SWEEP, cell) for cell in cells)
     return hashlib.sha256(keys.encode()).hexdigest()[:32]
 
 

@@ -16,6 +16,6 @@ rule prepare:
     conda:
         "../../envs/lofi.yaml"
     params:
-        settings=dataset_settings,
+        planned=planned_dataset,
     shell:
         "lofi prepare --config results/sweep.json --dataset {wildcards.dataset} > {log} 2>&1"

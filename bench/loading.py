@@ -1,0 +1,107 @@
+"""What `loader_vs_decode` compares: the loader on a prepared dataset, and bare decoding of the same bytes in memory."""
+
+import io
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from lofi.data.docs import Doc
+from lofi.data.images import image_writer, inspect
+from lofi.data.stored import StoredImages
+from lofi.engine.batch import Photo
+from lofi.engine.loader import Loader
+from lofi.models.facts import ASSETS
+from lofi.models.pictures import Opening
+from lofi.models.processor import load_processor
+
+SIDE = 336  # of the pictures that LLaVA-1.5's encoder reads
+PART = 64  # photos that a job asks the dataset for at a time
+RANGE = 50  # pictures that a bare worker takes at a time
+CORES = len(os.sched_getaffinity(0))
+CPU = torch.device("cpu")
+
+
+def picture(seed: int, width: int, height: int) -> bytes:
+    """A JPEG of quality 90: a smooth scene under noise, as photographs have it."""
+    draw = np.random.default_rng(seed)
+    blocks = np.clip(128 + 50 * draw.normal(size=(height // 16, width // 16, 3)), 0, 255).astype(np.uint8)
+    scene = np.asarray(Image.fromarray(blocks).resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
+    noisy = (scene + draw.normal(0, 12, scene.shape)).clip(0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noisy).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+class Bare:
+    """Decoding and resizing alone: bytes that every process has in memory, results that nobody asks for."""
+
+    def __init__(self, contents: list[bytes]) -> None:
+        self.ranges = [contents[at : at + RANGE] for at in range(0, len(contents), RANGE)]
+        context = multiprocessing.get_context("fork")
+        self.pool = ProcessPoolExecutor(CORES, mp_context=context, initializer=_begin, initargs=(self.ranges,))
+
+    def __call__(self) -> None:
+        assert sum(self.pool.map(_decode, range(len(self.ranges)))) == sum(map(len, self.ranges))
+
+
+class _Given:
+    ranges: list[list[bytes]]
+
+
+def _begin(ranges: list[list[bytes]]) -> None:
+    _Given.ranges = ranges
+
+
+def _decode(index: int) -> int:
+    for content in _Given.ranges[index]:
+        image = Image.open(io.BytesIO(content)).convert("RGB")
+        size = (SIDE * image.width // min(image.size), SIDE * image.height // min(image.size))
+        image.resize(size, Image.Resampling.BICUBIC)
+    return len(_Given.ranges[index])
+
+
+class Loading:
+    """The loader: row groups from disk, workers, and pixel values as CLIP's own processor gives them."""
+
+    def __init__(self, path: Path) -> None:
+        self.images = StoredImages(path)
+        processor = load_processor(ASSETS / "digits-llava")
+        processor.image_processor = CLIPImageProcessorPil(
+            size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}
+        )
+        processor.patch_size = 14
+        self.opening = Opening(processor, CPU)
+        self.loader = Loader(self.opening, workers=CORES)
+
+    def __call__(self) -> None:
+        n = 0
+        for opened in self.loader.open(self._photos()):
+            assert opened.picture, opened.error
+            values = self.opening.finished(opened.picture, CPU)["pixel_values"]
+            assert values.shape == (1, 3, SIDE, SIDE)
+            n += 1
+        assert n == len(self.images)
+
+    def _photos(self) -> Iterator[Photo]:
+        blank = dict.fromkeys((field.name for field in fields(Doc)), "")
+        doc = Doc(**{**blank, "prompt": "What is it?"})  # type: ignore[arg-type]
+        hashes = self.images.hashes
+        for at in range(0, len(hashes), PART):
+            for key, content in self.images.read(hashes[at : at + PART]).items():
+                yield Photo(key, content, (doc,))
+
+
+def stored(path: Path, contents: list[bytes]) -> Path:
+    """The pictures as `lofi prepare` stores them."""
+    with image_writer(path, {}) as writer:
+        for content in contents:
+            writer.add(inspect(content))
+    return path

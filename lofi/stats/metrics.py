@@ -1,0 +1,123 @@
+"""Figures of a whole dataset, as its papers quote them: each is a weighted sum of ratios of sums over samples."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from lofi.errors import UserError, unknown
+
+DEFAULT = ("accuracy",)  # of a dataset that says nothing
+PERCEPTION = (
+    *("existence", "count", "position", "color", "posters"),
+    *("celebrity", "scene", "landmark", "artwork", "OCR"),
+)
+COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure: a ratio of `ratios.sql`, of all samples or within categories, each for itself or pooled."""
+
+    metric: str
+    ratio: str
+    within: str = ""  # all samples; or category, l2_category: a ratio for each
+    pool: str = "each"  # or mean, sum: of the ratios of all parts
+    among: tuple[str, ...] = ()  # only these categories
+    scale: float = 1.0  # what a ratio of 1 is worth
+
+
+ACCURACY = Figure("accuracy", "samples")
+_PAIRS = 200.0  # of a category of MME: 100 for all answers right, 100 for all pairs right
+
+METRICS: dict[str, tuple[Figure, ...]] = {
+    "accuracy": (ACCURACY,),
+    "score": (Figure("score", "score"),),
+    # With yes as the positive class. What is neither yes nor no is wrong, but counts as neither.
+    "pope": (
+        ACCURACY,
+        Figure("precision", "precision"),
+        Figure("recall", "recall"),
+        Figure("f1", "f1"),
+        Figure("mean_f1", "f1", "category", "mean"),
+        Figure("yes_share", "yes"),
+        Figure("f1", "f1", "category"),
+    ),
+    "mme": (
+        Figure("perception", "pairs", "category", "sum", PERCEPTION, _PAIRS),
+        Figure("cognition", "pairs", "category", "sum", COGNITION, _PAIRS),
+        Figure("sum", "pairs", "category", "sum", (*PERCEPTION, *COGNITION), _PAIRS),
+        Figure("category_score", "pairs", "category", scale=_PAIRS),
+        Figure("accuracy", "samples", "category"),
+        Figure("accuracy_plus", "groups", "category"),
+    ),
+    "circular": (
+        Figure("circular", "groups"),
+        Figure("vanilla", "unrotated"),
+        Figure("vanilla_all", "samples"),
+    ),
+    "categories": (
+        Figure("mean_accuracy", "samples", "l2_category", "mean"),
+        Figure("accuracy", "samples", "l2_category"),
+    ),
+    "hallusion": (Figure("aAcc", "samples"), Figure("qAcc", "groups"), Figure("fAcc", "figures")),
+    "total": (Figure("total", "samples", scale=1000.0),),
+    "by_category": (ACCURACY, Figure("accuracy", "samples", "category")),
+}
+
+_FIGURES = pa.schema(
+    [
+        ("dataset", pa.string()),
+        ("place", pa.int32()),
+        ("metric", pa.string()),
+        ("ratio", pa.string()),
+        ("within", pa.string()),
+        ("pool", pa.string()),
+        ("among", pa.list_(pa.string())),
+        ("scale", pa.float64()),
+    ]
+)
+# Per dataset, how many samples have what a figure may need, in the order of `_NEEDS`.
+_PRESENT = """
+SELECT dataset, count(category), count(l2_category), count(figure_key), count_if(unrotated)
+FROM outcomes JOIN grid USING (cell_id) GROUP BY dataset ORDER BY dataset
+"""
+_NEEDS = {  # `within` or ratio of a figure -> what a sample must have
+    "category": "a category",
+    "l2_category": "an l2_category",
+    "figures": "a figure_id",
+    "unrotated": "its own id as its group_id",
+}
+
+
+def figures_of(dataset: str, families: Sequence[str]) -> tuple[Figure, ...]:
+    """The figures of a dataset in the order of its card, each once."""
+    if strange := next((name for name in families if name not in METRICS), None):
+        raise unknown(f"metric of dataset {dataset}", strange, METRICS)
+    return tuple(dict.fromkeys(figure for name in families for figure in METRICS[name]))
+
+
+def declare(con: duckdb.DuckDBPyConnection, metrics: Mapping[str, Sequence[str]]) -> None:
+    """Make the table `figures`: what is computed for each dataset in `grid`; refuse what its samples cannot give."""
+    datasets = [name for (name,) in con.execute("SELECT DISTINCT dataset FROM grid ORDER BY dataset").fetchall()]
+    figures = {name: figures_of(name, metrics.get(name, DEFAULT)) for name in datasets}
+    for dataset, *counts in con.execute(_PRESENT).fetchall():
+        _check(dataset, figures[dataset], dict(zip(_NEEDS, counts, strict=True)))
+    rows: list[dict[str, Any]] = [
+        {"dataset": dataset, "place": place, **vars(figure)}
+        for dataset, chosen in figures.items()
+        for place, figure in enumerate(chosen)
+    ]
+    con.register("figures", pa.Table.from_pylist(rows, schema=_FIGURES))
+
+
+def _check(dataset: str, figures: Sequence[Figure], present: Mapping[str, int]) -> None:
+    for figure in figures:
+        for need in (figure.within, figure.ratio):
+            if need in _NEEDS and not present[need]:
+                raise UserError(
+                    f"no sample of dataset {dataset} has {_NEEDS[need]}, which its figure {figure.metric!r} counts by;"
+                    " name it in the dataset's card, prepare it again and run `lofi rescore`"
+                )
