@@ -96,6 +96,40 @@ def _add_stages(to: _Commands) -> None:
     report.add_argument("--date", help="the date to print (default: today)")
 
 
+def _add_check(to: _Commands) -> None:
+    """Two uses: a config before the sweep, its results after it."""
+    check = to.add_on_sweep(
+        "check", commands.check, "check a config; with --reference, hold the results of a sweep against limits"
+    )
+    check.description = (
+        "Without --reference: check a config and say how many cells it asks for. With --reference: hold every reduced "
+        "cell in the tables against the limits; exit code 0 if all pass, 1 if any fails, 2 if nothing could be checked."
+    )
+    gate = check.add_argument_group("results against limits")
+    gate.add_argument("--reference", help="what cells are compared with: full")
+    gate.add_argument("--max-flip-rate", type=float, metavar="SHARE", help="right to wrong, or wrong to right")
+    gate.add_argument("--min-agreement", type=float, metavar="SHARE", help="the same answer")
+    gate.add_argument("--max-negative-flips", type=float, metavar="SHARE", help="right to wrong")
+    gate.add_argument("--method", nargs="+", default=[], help="only these (default: all but full and floor)")
+    gate.add_argument("--keep", nargs="+", default=[], help="only these, spelled as in the paths: 0.2500, or a count")
+    gate.add_argument(
+        "--confident", action="store_true", help="judge the one-sided 95 %% bound in place of the measured rate"
+    )
+    gate.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML")
+    gate.add_argument("--json", type=Path, metavar="FILE", help="write JSON")
+
+
+def _add_certify(to: _Commands) -> None:
+    sentence = "the smallest keep of each method that is shown to stay below a rate of negative flips"
+    certify = to.add("certify", commands.certify, sentence)
+    risk = certify.add_mutually_exclusive_group()
+    risk.add_argument("--max-negative-flips", type=float, metavar="SHARE", help="right to wrong; default: 0.02")
+    risk.add_argument("--max-divergence", type=float, metavar="SHARE", help="another answer, in place of that")
+    certify.add_argument("--confidence", type=float, default=0.95, help="one-sided; default: 0.95")
+    certify.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    certify.add_argument("--results", type=Path, default=Path("results"))
+
+
 def _add_looks(to: _Commands) -> None:
     """Commands beside the flow."""
     sentence = "what a sweep will cost before it runs: cells, answers, jobs, hours and bytes"
@@ -106,10 +140,15 @@ def _add_looks(to: _Commands) -> None:
         "--tflops", type=float, help="what the device sustains, in place of stored timings (else 30 %% of an A100)"
     )
 
-    to.add_on_sweep("check", commands.check, "check a config and say how many cells it asks for")
+    _add_check(to)
+    _add_certify(to)
     to.add_on_sweep("status", commands.status, "how far a sweep is, cell by cell")
 
-    tables = "cells, metrics, spectra, correlations, comparisons, flips, categories, stability, runs, samples"
+    tables = (
+        "cells, measures, margins, calibration, averages, metrics, spectra, correlations, sample_shifts, "
+        "beyond_margin, forecast, forecast_cells, methods, comparisons, ranks, flips, categories, stability, risks, "
+        "certificates, runs, samples"
+    )
     query = to.add("query", commands.query, f"run SQL over the tables {tables}")
     query.add_argument("sql", help='for example "SELECT method, keep, agreement FROM cells"')
     query.add_argument("--format", choices=("table", "csv", "json"), default="table")

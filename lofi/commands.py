@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
 from lofi.errors import UserError
@@ -25,7 +26,30 @@ def plan(options: Namespace) -> None:
         raise UserError(missing_line(found, str(options.sweep)))
 
 
-def check(options: Namespace) -> None:
+def check(options: Namespace) -> int | None:
+    """Check results where there is a reference to hold them against, else a config."""
+    if options.reference is not None:
+        return _check_results(options)
+    for name in (
+        "max_flip_rate",
+        "min_agreement",
+        "max_negative_flips",
+        "method",
+        "keep",
+        "confident",
+        "junit",
+        "json",
+    ):
+        if getattr(options, name) not in (None, False, []):
+            option = "--" + name.replace("_", "-")
+            raise UserError(
+                f"{option} is about results, and without --reference a config is checked; add --reference full"
+            )
+    _check_config(options)
+    return None
+
+
+def _check_config(options: Namespace) -> None:
     """Say that nothing is wrong with a config, and how its datasets are asked and graded."""
     from lofi.config import check_models, load
     from lofi.identity import scorer_of
@@ -45,6 +69,38 @@ def check(options: Namespace) -> None:
         )
     for model in sweep.models:
         print(f"{model.name}: template {model.template or 'of the checkpoint'}, images {model.image_mode}")
+
+
+def _check_results(options: Namespace) -> int:
+    """Say which cells break a limit; 1 if any does."""
+    from lofi.stats import gate, verdicts
+
+    rules = gate.rules_of(
+        max_flip_rate=options.max_flip_rate,
+        min_agreement=options.min_agreement,
+        max_negative_flips=options.max_negative_flips,
+    )
+    found = gate.chosen(gate.read(options.results / "tables", options.reference), options.method, options.keep)
+    judged = gate.judge(found, rules, confident=options.confident)
+    if options.junit:
+        _write(options.junit, verdicts.as_junit(judged))
+    if options.json:
+        _write(options.json, verdicts.as_json(judged, confident=options.confident))
+    print(verdicts.as_lines(judged, confident=options.confident), end="")
+    return 0 if all(each.passed for each in judged) else 1
+
+
+def certify(options: Namespace) -> None:
+    """Print what is shown to stay below a limit."""
+    from lofi.stats import certificates
+
+    risk, limit = "negative_flip", options.max_negative_flips
+    if options.max_divergence is not None:
+        risk, limit = "divergence", options.max_divergence
+    if limit is None:
+        limit = certificates.LIMITS[risk]
+    found = certificates.certify(certificates.read(options.results / "tables"), risk, limit, options.confidence)
+    print(certificates.as_text(found, options.format), end="")
 
 
 def prepare(options: Namespace) -> None:
@@ -149,6 +205,7 @@ def aggregate(options: Namespace) -> None:
         options.results / "audit.duckdb",
         metrics={spec.name: get_card(spec.card_name).metrics for spec in sweep.datasets},
         stability=[options.results / path for path in sweep.stability_files()],
+        random=[method.name for method in sweep.methods if method.reducer == "random"],
     )
 
 
@@ -214,6 +271,14 @@ def _before_torch() -> None:
     os.environ.pop("HF_TOKEN", None)
     for name, value in (("HF_HUB_OFFLINE", "1"), ("TOKENIZERS_PARALLELISM", "false"), ("OMP_WAIT_POLICY", "PASSIVE")):
         os.environ.setdefault(name, value)
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{file} cannot be written ({error.strerror}); give another path") from error
 
 
 def _say(text: str) -> None:

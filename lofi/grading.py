@@ -50,9 +50,14 @@ class Grading:
         columns: dict[str, Sequence[Any]] = {
             "scorer": [self.scorer] * len(docs),
             "scorer_version": [self.rule.version] * len(docs),
-            **{name: [getattr(doc, name) for doc in docs] for name in GROUPS},
+            **{name: [getattr(doc, name) for doc in docs] for name in (*GROUPS, "target")},
             **_grades(answers),
         }
+        if missing := columns.keys() - set(samples.column_names):
+            raise UserError(
+                f"the samples lack the column {', '.join(sorted(missing))}: an earlier lofi wrote them; "
+                "run the sweep again, which replaces them"
+            )
         for name, values in columns.items():
             samples = samples.set_column(samples.schema.get_field_index(name), name, column(name, values))
         return samples

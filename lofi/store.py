@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 METADATA_KEY = b"lofi"
 
 _name = pa.dictionary(pa.int32(), pa.string())
@@ -81,6 +81,7 @@ SAMPLES = pa.schema(
         ("scoring_mode", _name),  # letters, yesno, generate
         ("scorer", _name),
         ("scorer_version", pa.int16()),
+        ("target", pa.string()),  # the right answer it was graded by: a label where there are options
         ("prediction", pa.string()),
         ("prediction_parsed", pa.string()),  # null = unparsed
         ("parse_status", _name),  # ok, unparsed, ambiguous, not_option

@@ -194,7 +194,7 @@ def read(tables: Path, sweep: Mapping[str, Any]) -> Audit:
     return Audit(
         cells=sorted(cells, key=lambda cell: tuple(cell[axis] for axis in AXES)),
         correlations=correlations,
-        comparisons=found["comparisons"],
+        comparisons=[row for row in found["comparisons"] if row["basis"] == "agreement"],
         runs=sorted(read_rows(tables / "runs.parquet"), key=lambda run: str(run["path"])),
         models=ordered(sweep.get("models"), cells, "model"),
         datasets=ordered(sweep.get("datasets"), cells, "dataset"),

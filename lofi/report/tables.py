@@ -130,6 +130,7 @@ FLIPS = (
     decimal("KL", "kl", "kl", 3),
     share("unparsed", "unparsed", "unparsed"),
 )
+EXPLORED = ("within_model_dataset_keep", "within_model_dataset", "pooled")  # scopes that are shown of every statistic
 CORRELATIONS = (
     text("scope", "scope", "scopes"),
     text("delta", "delta", "delta"),
@@ -216,10 +217,11 @@ def flip_table(audit: Audit, most: int) -> Table:
 
 
 def correlation_table(audit: Audit, most: int) -> Table:
-    """Every correlation that was computed: the primary ones first, then by scope (the leading one first) and p."""
+    """The primary correlations in every scope first, then all others of three scopes, the leading one first, by p."""
 
     def rank(row: Row) -> tuple[bool, int, float]:
         return not row["primary"], -len(row["scope"]), 2.0 if row["p"] is None else row["p"]
 
-    rows = [{**row, "scope": row["scope"].replace("_", " ")} for row in sorted(audit.correlations, key=rank)]
+    shown = [row for row in audit.correlations if row["primary"] or row["scope"] in EXPLORED]
+    rows = [{**row, "scope": row["scope"].replace("_", " ")} for row in sorted(shown, key=rank)]
     return table("correlations", "Correlation of spectral shifts with agreement", CORRELATIONS, rows, most)

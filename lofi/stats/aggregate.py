@@ -12,10 +12,56 @@ import pyarrow as pa
 
 from lofi import store
 from lofi.errors import UserError
-from lofi.stats import checks, comparisons, intervals, points, self_agreement
+from lofi.stats import (
+    beyond_margin,
+    certificates,
+    checks,
+    forecast,
+    intervals,
+    measure_bounds,
+    points,
+    self_agreement,
+    texts,
+    uncertainty,
+)
 from lofi.stats.metrics import declare
 
-TABLES = ("cells", "metrics", "spectra", "correlations", "comparisons", "flips", "categories", "stability", "runs")
+TABLES = (
+    "cells",
+    "measures",
+    "margins",
+    "calibration",
+    "averages",
+    "metrics",
+    "spectra",
+    "correlations",
+    "sample_shifts",
+    "beyond_margin",
+    "forecast",
+    "forecast_cells",
+    "methods",
+    "comparisons",
+    "ranks",
+    "flips",
+    "categories",
+    "stability",
+    "risks",
+    "certificates",
+    "runs",
+)
+
+# The SQL files that `measures` is made from, in the order in which they need each other.
+MEASURED = (
+    "beside_full",
+    "answer_measures",
+    "option_samples",
+    "logit_measures",
+    "margins",
+    "text_measures",
+    "confidences",
+    "calibration",
+    "measure_sums",
+)
 
 
 def aggregate(
@@ -25,6 +71,7 @@ def aggregate(
     *,
     metrics: Mapping[str, Sequence[str]] | None = None,
     stability: Sequence[Path] = (),
+    random: Sequence[str] = ("random",),
     progress: Callable[[str], None] = lambda message: None,
     memory_limit: str = "4GB",
     threads: int | None = None,
@@ -32,7 +79,8 @@ def aggregate(
     """Write `tables`/{cells,spectra,...}.parquet, and `database` with the same tables and a view `samples`.
 
     files: of samples. metrics: by dataset, names of `metrics.METRICS`; accuracy where there are none. stability: the
-    files of self-agreement; without them the table `stability` has no rows.
+    files of self-agreement; without them the table `stability` has no rows. random: the methods that drop tokens at
+    random, the baseline of every spectral shift.
     Nothing at the targets changes before all of it is ready. The same files give the same bytes of Parquet.
     """
     if not files:
@@ -48,6 +96,7 @@ def aggregate(
             con.execute(f"SET threads = {threads}")
         _open_samples(con, files, tables)
         self_agreement.open_rows(con, stability)
+        con.execute("SET VARIABLE random_methods = ?::VARCHAR[]", [list(random)])
         _build(con, metrics or {}, progress)
         for name in TABLES:
             target = _quoted(tables_scratch / f"{name}.parquet")
@@ -71,27 +120,53 @@ def _build(
     checks.check(con)
     progress("comparing answers")
     run_sql(con, "outcomes")
-    con.register("intervals", intervals.resampled(con))
+    progress("resampling images")
+    uncertainty.resample(con)
+    run_sql(con, "methods")
     progress("counting the figures of datasets")
     declare(con, metrics)
     run_sql(con, "ratios")
     con.register("figure_intervals", intervals.of_figures(con))
     run_sql(con, "metrics")
-    progress("comparing methods")
-    con.register("compared", comparisons.compared(con))
-    con.execute("CREATE TABLE comparisons AS FROM compared ORDER BY ALL")
+    progress("bounding risks")
+    certificates.make(con)
     progress("comparing spectra")
     run_sql(con, "spectra")
     for name in ("cells", "categories", "flips", "runs"):
         run_sql(con, name)
+    progress("measuring logits, texts and calibration")
+    _measure(con)
     progress("comparing what is kept under rounded features")
     run_sql(con, "kept_sets")
     con.register("stability_intervals", self_agreement.intervals(con))
     run_sql(con, "stability")
+    _explain(con, progress)
+
+
+def _explain(con: duckdb.DuckDBPyConnection, progress: Callable[[str], None]) -> None:
+    """Make the tables about what goes with changed answers: of cells, of single samples, and on data not yet seen."""
     progress("correlating spectra with agreement")
     run_sql(con, "points")
     con.register("tests", points.tests(con))
     run_sql(con, "correlations")
+    progress("comparing the spectra of single samples")
+    made = dict(zip(("sample_shifts", "beyond_margin"), beyond_margin.tables(con), strict=True))
+    progress("forecasting agreement without labels")
+    run_sql(con, "forecast")
+    made |= dict(zip(("forecast", "forecast_cells"), forecast.forecast(forecast.read(con)), strict=True))
+    for name, table in made.items():
+        con.register(f"made_{name}", table)
+        con.execute(f"CREATE TABLE {name} AS FROM made_{name}")
+
+
+def _measure(con: duckdb.DuckDBPyConnection) -> None:
+    """Make the table `measures` and its companions."""
+    texts.register(con)
+    for name in MEASURED:
+        run_sql(con, name)
+    con.register("measure_bounds", measure_bounds.bounded(con))
+    for name in ("measures", "averages"):
+        run_sql(con, name)
 
 
 def run_sql(con: duckdb.DuckDBPyConnection, name: str) -> duckdb.DuckDBPyConnection:

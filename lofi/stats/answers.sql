@@ -36,6 +36,7 @@ SELECT
     CASE WHEN figure_id IS NOT NULL THEN hash(figure_id) END AS figure_key,
     sample_id = coalesce(group_id, sample_id) AS unrotated,
     hash(doc_hash) AS doc,
+    hash(target) AS target_key,
     setting_of(scorer, scorer_version, scoring_mode, prompt_style, template_hash, image_mode) AS setting,
     status = 'ok' AS ok,
     -- Two unparsed answers are the same answer only if their texts are, but for case and outer space.
@@ -45,6 +46,10 @@ SELECT
     END AS answer,
     prediction_parsed IS NULL AS unparsed,
     CASE prediction_parsed WHEN 'yes' THEN true WHEN 'no' THEN false END AS says_yes,
+    task_type,
+    coalesce(len(option_labels), 0) AS n_options,
+    -- 0 where what was said is none of the options
+    CASE WHEN len(option_labels) > 0 THEN coalesce(list_position(option_labels, prediction_parsed), 0) END AS position,
     correct, score, margin,
     kl_full_to_this AS kl, js, tv,
     n_visual_kept, n_visual_full, mean_visual_tokens,
@@ -61,6 +66,14 @@ SELECT
     this.correct IS NOT NULL AND reference.correct IS NOT NULL AS graded,
     reference.correct AS full_correct,
     reference.says_yes AS full_says_yes,
+    reference.unparsed AS full_unparsed,
+    reference.position AS full_position,
+    reference.score AS full_score,
+    reference.margin AS full_margin,
+    -- Answers are only ever compared and counted, so their hashes do.
+    hash(this.answer) AS answer_key,
+    hash(reference.answer) AS full_answer_key,
+    reference.target_key AS full_target_key,
     reference.doc AS full_doc,
     reference.setting AS full_setting,
     reference.cluster_id AS full_cluster_id

@@ -1,9 +1,14 @@
--- One row per cell. Every rate is over the n samples that ran without error in this cell and in its full cell;
+-- One row per cell. Every rate is over the n samples that ran without error in this cell and in its full cell, and of
+-- these those n_graded that have a grade where it is about right and wrong;
 -- A and B are the correctness of the full and of this answer (f and r).
 CREATE TABLE cells AS
 WITH
 counts AS (
-    SELECT cell_id, count_if(ok)::BIGINT AS n, count_if(NOT ok)::BIGINT AS n_errors
+    SELECT
+        cell_id,
+        count_if(ok)::BIGINT AS n,
+        count_if(NOT ok)::BIGINT AS n_errors,
+        count(correct) FILTER (ok) AS n_graded  -- what every rate about right and wrong is over
     FROM outcomes
     GROUP BY cell_id
 ),
@@ -51,7 +56,7 @@ floors AS (
     WHERE method = 'floor'
 )
 SELECT
-    model, dataset, method, weights, keep, keep_ratio, seed, n, n_errors,
+    model, dataset, method, weights, keep, keep_ratio, seed, n, n_errors, n_graded,
     accuracy, accuracy_low, accuracy_high, accuracy_full,
     accuracy / nullif(accuracy_full, 0) AS relative_accuracy,
     score,
@@ -59,6 +64,8 @@ SELECT
     -- The full cell agrees with itself by definition: no sampling error.
     CASE WHEN method = 'full' THEN agreement ELSE agreement_low END AS agreement_low,
     CASE WHEN method = 'full' THEN agreement ELSE agreement_high END AS agreement_high,
+    -- Without a floor nobody knows how much of a divergence is numerical noise.
+    bool_or(method = 'floor') OVER (PARTITION BY model, dataset) AS has_floor,
     agreement_floor,
     agreement_floor - agreement AS divergence_excess,  -- (1 - agreement) - (1 - agreement_floor)
     neg_flip,

@@ -11,7 +11,6 @@ from lofi.store import SAMPLES, SCHEMA_VERSION
 # {cell}, {samples}, {ids}: which cell, how many samples, a few of their ids. {difference}: what `SETTINGS` differ.
 MESSAGES = {
     "no_full": "{place} has no full cell to compare with; evaluate the method 'full' there",
-    "no_floor": "{place} has no floor cell, so its noise is unknown; evaluate the method 'floor' there",
     "many_full": "{place} has more than one full cell; keep one keep and one seed of it",
     "many_floor": "{place} has more than one floor cell; keep one keep and one seed of it",
     "repeated": "{cell} holds {samples} more than once ({ids}); give each shard once",
@@ -19,6 +18,8 @@ MESSAGES = {
     "absent_ids": "{cell} lacks {samples} of its full cell ({ids}); evaluate both on the same samples",
     "other_doc": "{cell} has {samples} whose question or image is not the full cell's ({ids});"
     " evaluate both from the same prepared dataset",
+    "other_target": "{cell} has {samples} graded by another right answer than in the full cell ({ids});"
+    " redo the scores with `lofi rescore`",
     "other_scorer": "{cell} has {samples} with {difference} ({ids}); redo the scores with `lofi rescore`",
     "other_setting": "{cell} has {samples} with {difference} ({ids}); evaluate both again under one config",
     "other_cluster": "{cell} has {samples} in another cluster than in the full cell ({ids});"

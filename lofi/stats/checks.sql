@@ -31,6 +31,7 @@ bad_pairs AS (
     SELECT
         CASE
             WHEN doc <> full_doc THEN 'other_doc'
+            WHEN target_key <> full_target_key THEN 'other_target'
             WHEN setting <> full_setting THEN 'other_setting'
             WHEN cluster_id <> full_cluster_id THEN 'other_cluster'
             WHEN agrees AND graded AND correct <> full_correct THEN 'regraded'
@@ -49,8 +50,6 @@ problems AS (
     SELECT 1 AS rank, 'no_full' AS problem, cell_id, NULL AS sample_id FROM references_of WHERE n_full = 0
     UNION ALL
     SELECT 1, 'many_full', cell_id, NULL FROM references_of WHERE n_full > 1
-    UNION ALL
-    SELECT 2, 'no_floor', cell_id, NULL FROM references_of WHERE n_floor = 0
     UNION ALL
     SELECT 2, 'many_floor', cell_id, NULL FROM references_of WHERE n_floor > 1
     UNION ALL

@@ -1,40 +1,61 @@
 """Bootstrap intervals of rates and figures, resampling images: the same draws for all cells of a dataset."""
 
-import zlib
-
 import duckdb
 import numpy as np
 import pyarrow as pa
 
-from lofi.stats.resample import Floats, Integers, rate_intervals, sum_intervals
-
-SEED = 0
-DRAWS = 1000
-CELLS_AT_ONCE = 64  # cells whose sums by image are held in memory together
-NUMBERS_AT_ONCE = 10_000_000  # sums by image, or draws, of the ratios of so many cells as are held together
-# Rate, its numerator and its denominator in the table `clusters`.
-RATES = (
-    ("agreement", "n_agree", "n"),
-    ("accuracy", "n_correct", "n_graded"),
-    ("neg_flip", "n_neg_flip", "n_graded"),
+from lofi.stats.blocks import Block
+from lofi.stats.resample import (
+    DRAWS,
+    Floats,
+    Integers,
+    dataset_seed,
+    exact_bounds,
+    percentile_interval,
+    rate_bounds,
+    rate_draws,
+    sum_bounds,
 )
 
+NUMBERS_AT_ONCE = 10_000_000  # sums by image, or draws, of the ratios of so many cells as are held together
+SHOWN = ("agreement", "accuracy", "neg_flip")
 
-def resampled(con: duckdb.DuckDBPyConnection) -> pa.Table:
+
+def of_cells(block: Block) -> pa.Table:
     """One row per cell: cell_id and {rate}_low, {rate}_high; NULL where there is no interval."""
-    parts = []
-    datasets = con.execute(
-        "SELECT dataset, max(cluster) + 1, list(DISTINCT cell_id ORDER BY cell_id) FROM clusters"
-        " GROUP BY dataset ORDER BY dataset"
-    ).fetchall()
-    for dataset, n_clusters, cells in datasets:
-        seed = dataset_seed(dataset)
-        for start in range(0, len(cells), CELLS_AT_ONCE):
-            batch = cells[start : start + CELLS_AT_ONCE]
-            numerators, denominators = _sums_by_cluster(con, dataset, n_clusters, batch)
-            low, high = rate_intervals(numerators, denominators, DRAWS, seed)
-            parts.append(_as_table(batch, low, high))
-    return pa.concat_tables([_as_table([], np.empty(0), np.empty(0)), *parts])
+    columns = {"cell_id": pa.array(block.cells, pa.int32())}
+    for rate in SHOWN:
+        sums = block.of_cells
+        columns |= _bounds(rate, *rate_bounds(sums.in_draws(rate), *sums.parts(rate)))
+    return pa.table(columns)
+
+
+def of_methods(block: Block) -> pa.Table:
+    """One row per method, its seeds pooled: model, dataset, method, keep and {rate}_low, {rate}_high.
+
+    Seeds are drawn first and images next, so the bounds also know how much the seeds differ. Leaving out one image at a
+    time says nothing about seeds: where there are several the bounds are plain percentiles.
+    """
+    several = np.array([len(cells) > 1 for cells in block.members])
+    columns = {
+        name: pa.array([value] * len(block.methods), pa.string())
+        for name, value in (("model", block.model), ("dataset", block.dataset), ("keep", block.keep))
+    }
+    columns["method"] = pa.array(block.methods, pa.string())
+    for rate in SHOWN:
+        parts, drawn = block.of_methods.parts(rate), block.of_methods.in_draws(rate)
+        bounds = rate_bounds(drawn, *parts)
+        moved = several & np.isnan(exact_bounds(*parts)[0]) & np.isfinite(bounds[0])
+        for bound, percentile in zip(bounds, percentile_interval(drawn), strict=True):
+            np.copyto(bound, percentile, where=moved)
+        columns |= _bounds(rate, *bounds)
+    return pa.table(columns)
+
+
+def _bounds(rate: str, low: Floats, high: Floats) -> dict[str, pa.Array]:
+    """The columns {rate}_low and {rate}_high; NaN to NULL."""
+    found = {"low": low, "high": high}
+    return {f"{rate}_{end}": pa.array(bound, pa.float64(), from_pandas=True) for end, bound in found.items()}
 
 
 def of_figures(con: duckdb.DuckDBPyConnection) -> pa.Table:
@@ -55,7 +76,8 @@ def of_figures(con: duckdb.DuckDBPyConnection) -> pa.Table:
                 for terms in figures
             ]
             numerators, denominators = _ratios_by_cluster(con, dataset, batch, (n_clusters, n_ratios))
-            low, high = sum_intervals(numerators, denominators, sums, DRAWS, dataset_seed(dataset))
+            drawn = rate_draws(numerators, denominators, DRAWS, dataset_seed(dataset))
+            low, high = sum_bounds(drawn, numerators, denominators, sums)
             ids = np.repeat(batch, len(figures)), np.tile(np.arange(len(figures)), len(batch))
             parts.append(_figure_table(*ids, low, high))
     return pa.concat_tables(parts)
@@ -87,37 +109,6 @@ def _ratios_by_cluster(
     sums[0][place], sums[1][place] = rows["numerator"], rows["denominator"]
     numerators, denominators = sums.reshape(2, shape[0], -1)
     return numerators, denominators
-
-
-def dataset_seed(dataset: str) -> int:
-    """The seed of a dataset's draws, so that whatever is compared on it is compared on the same images."""
-    return SEED + zlib.crc32(dataset.encode())
-
-
-def _sums_by_cluster(
-    con: duckdb.DuckDBPyConnection, dataset: str, n_clusters: int, cells: list[int]
-) -> tuple[Floats, Floats]:
-    """Numerators and denominators, each (clusters, cells x rates)."""
-    rows = con.execute(
-        "SELECT * FROM clusters WHERE dataset = ? AND list_contains(?, cell_id)", [dataset, cells]
-    ).fetchnumpy()
-    place = rows["cluster"], np.searchsorted(cells, rows["cell_id"])
-    sums = np.zeros((2, n_clusters, len(cells), len(RATES)))
-    for at, (_, numerator, denominator) in enumerate(RATES):
-        sums[0, place[0], place[1], at] = rows[numerator]
-        sums[1, place[0], place[1], at] = rows[denominator]
-    numerators, denominators = sums.reshape(2, n_clusters, -1)
-    return numerators, denominators
-
-
-def _as_table(cells: list[int], low: Floats, high: Floats) -> pa.Table:
-    """low, high: (cells x rates,)."""
-    columns = {"cell_id": pa.array(cells, pa.int32())}
-    for at, (rate, _, _) in enumerate(RATES):
-        for name, bound in (("low", low), ("high", high)):
-            values = bound.reshape(len(cells), len(RATES))[:, at]
-            columns[f"{rate}_{name}"] = pa.array(values, pa.float64(), from_pandas=True)  # NaN to NULL
-    return pa.table(columns)
 
 
 def _figure_table(cells: Floats | Integers, figures: Floats | Integers, low: Floats, high: Floats) -> pa.Table:

@@ -3,14 +3,15 @@
 CREATE TEMP TABLE outcomes AS
 SELECT
     cell_id, full_cell_id, sample_id, cluster_id, category, l2_category, group_key, figure_key, unrotated,
-    ok, agrees, unparsed, says_yes, full_says_yes,
+    ok, agrees, unparsed, full_unparsed, says_yes, full_says_yes,
+    task_type, n_options, position, full_position, answer_key, full_answer_key,
     CASE WHEN graded THEN NOT agrees AND full_correct AND NOT correct END AS neg_flip,
     CASE WHEN graded THEN NOT agrees AND NOT full_correct AND correct END AS pos_flip,
     CASE WHEN graded THEN NOT agrees AND NOT full_correct AND NOT correct END AS wrong_to_other,
     CASE WHEN graded THEN NOT agrees AND full_correct AND correct END AS right_to_other,
     CASE WHEN graded THEN correct END AS correct,
     CASE WHEN graded THEN full_correct END AS full_correct,
-    score, margin, kl, js, tv,
+    score, full_score, margin, full_margin, kl, js, tv,
     n_visual_kept, n_visual_full, mean_visual_tokens,
     answer_mass, top1_is_option,
     t_vision_ms, t_select_ms, t_prefill_ms, t_decode_ms
@@ -27,7 +28,8 @@ SELECT
     dense_rank() OVER (PARTITION BY dataset ORDER BY cluster_id)::INTEGER - 1 AS cluster,
     count(*) AS n, occurrences(agrees) AS n_agree,
     count(correct) AS n_graded, coalesce(occurrences(correct), 0) AS n_correct,
-    coalesce(occurrences(neg_flip), 0) AS n_neg_flip
+    coalesce(occurrences(neg_flip), 0) AS n_neg_flip,
+    coalesce(occurrences(full_correct), 0) AS n_full_correct
 FROM outcomes JOIN grid USING (cell_id)
 WHERE ok
 GROUP BY dataset, cell_id, cluster_id;

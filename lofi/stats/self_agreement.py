@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 
 from lofi import store
 from lofi.errors import UserError
-from lofi.stats.intervals import DRAWS, dataset_seed
-from lofi.stats.resample import rate_intervals
+from lofi.stats.resample import DRAWS, dataset_seed, rate_intervals
 
 INTERVALS = pa.schema([("place", pa.int32()), ("overlap_low", pa.float64()), ("overlap_high", pa.float64())])
 

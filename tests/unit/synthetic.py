@@ -1,5 +1,6 @@
 """Made-up sweeps in the store's format: no model, but the shape, gaps and oddities of real samples."""
 
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ METHODS = {"random": (0, 1), "lofi": (0,), "fastv": (0,)}
 HARM = {FULL: 0.0, FLOOR: 0.02, "random": 0.5, "lofi": 0.3, "fastv": 0.4, "prumerge": 0.35, "dart": 0.45}
 N_VISUAL = 144
 N_LAYERS = 8
+VOCABULARY = 8
 
 
 def samples_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -58,9 +60,9 @@ def make_sweep(
             ]
             cells += [Cell(model, dataset, method, OWN_COUNT) for method in own]
             for cell in cells:
-                sweep[cell] = [
-                    _row(cell, image, question, seed) for image in range(images) for question in range(questions)
-                ]
+                rows = [_row(cell, image, question, seed) for image in range(images) for question in range(questions)]
+                _look_up(rows, sweep.get(cells[0], rows))
+                sweep[cell] = rows
     return sweep
 
 
@@ -109,6 +111,7 @@ def _row(cell: Cell, image: int, question: int, seed: int) -> Row:
         "mean_visual_tokens": float(kept),
         "kept_indices": sorted(of_cell.choice(N_VISUAL, kept, replace=False).tolist()),
         **({"status": "error", "error": "RuntimeError: out of memory"} if failed else {"status": "ok"}),
+        "target": truth,
         **({} if failed else _answer(kind, prediction, parsed, score, margin, of_cell)),
         **({} if failed else _divergence(cell, harm, of_cell)),
         "spectra": None if failed else _spectra(cell, kept, of_model, of_cell),
@@ -147,6 +150,11 @@ def _identity(cell: Cell, image: int, question: int) -> Row:
 
 def _answer(kind: str, prediction: str, parsed: str | None, score: float, margin: float, rng: Any) -> Row:
     options = ANSWERS[kind] if kind != "open" else []
+    tastes = rng.dirichlet(np.ones(len(options))) if options else np.empty(0)
+    mass = float(rng.uniform(0.5, 1)) if options else None
+    top1_is_option = bool(rng.random() < 0.9) if options else None
+    margin = abs(margin + float(rng.normal(0, 0.1)))
+    best = options.index(parsed) if parsed in options else int(tastes.argmax()) if options else 0
     return {
         "scoring_mode": {"yesno": "yesno", "letters": "letters", "open": "generate"}[kind],
         "scorer": kind,
@@ -157,10 +165,10 @@ def _answer(kind: str, prediction: str, parsed: str | None, score: float, margin
         "score": score,
         "correct": score >= 0.5,
         "option_labels": options,
-        "option_logprobs": np.log(rng.dirichlet(np.ones(len(options)))).tolist() if options else [],
-        "answer_mass": float(rng.uniform(0.5, 1)) if options else None,
-        "top1_is_option": bool(rng.random() < 0.9) if options else None,
-        "margin": margin + float(rng.normal(0, 0.1)),
+        "option_logprobs": _log_shares(_ahead(tastes, best, margin), mass).tolist() if mass else [],
+        "answer_mass": mass,
+        "top1_is_option": top1_is_option,
+        "margin": margin,
         "entropy": float(rng.gamma(1.0)),
         "t_vision_ms": float(rng.gamma(4.0)),
         "t_select_ms": float(rng.gamma(1.0)),
@@ -169,6 +177,50 @@ def _answer(kind: str, prediction: str, parsed: str | None, score: float, margin
         "dtype": "float32",
         "device": "cpu",
         "batch_size": 4,
+        **_tokens(prediction, margin),
+        **(_generated(prediction, margin) if kind == "open" else {}),
+    }
+
+
+def _ahead(tastes: Any, best: int, margin: float) -> Any:
+    """Logits of which the one at `best` is `margin` ahead of all others, which follow their tastes."""
+    others = np.delete(np.arange(len(tastes)), best)
+    logits = np.zeros(len(tastes))
+    logits[others] = 4 * (tastes[others] - tastes[others].max()) - margin
+    return logits
+
+
+def _log_shares(logits: Any, mass: float = 1.0) -> Any:
+    return logits - np.logaddexp.reduce(logits) + np.log(mass)
+
+
+def _tokens(prediction: str, margin: float) -> Row:
+    """All of a small vocabulary, the first word of the answer first."""
+    first = zlib.crc32(prediction.split()[0].lower().encode())
+    rng = np.random.default_rng(first)
+    logits = _ahead(rng.random(VOCABULARY), first % VOCABULARY, margin)
+    order = np.argsort(-logits, kind="stable")
+    return {"topk_token_ids": order.tolist(), "topk_logprobs": _log_shares(logits)[order].tolist()}
+
+
+def _look_up(rows: Sequence[Row], full: Sequence[Row]) -> None:
+    """What a cell says of the full model's tokens, in the order in which that prefers them."""
+    for row, reference in zip(rows, full, strict=True):
+        if row["status"] == "ok" and reference["status"] == "ok":
+            logprobs = dict(zip(row["topk_token_ids"], row["topk_logprobs"], strict=True))
+            row["ref_topk_logprobs"] = [logprobs[token] for token in reference["topk_token_ids"]]
+
+
+def _generated(prediction: str, margin: float) -> Row:
+    """A token for each word, and one that ends the text, unless it is cut."""
+    ids = [zlib.crc32(word.lower().encode()) % 1000 for word in prediction.split()]
+    cut = len(ids) > 2
+    logprobs = [-0.1 * place - 1 / (2 + margin) for place in range(len(ids) + (not cut))]
+    return {
+        "gen_token_ids": ids,
+        "gen_logprobs": logprobs,
+        "n_generated": len(ids),
+        "finish_reason": "length" if cut else "stop",
     }
 
 

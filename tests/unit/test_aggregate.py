@@ -14,6 +14,7 @@ from lofi.cell import FLOOR, FULL, KEEP_ALL, Cell
 from lofi.errors import UserError
 from lofi.stats import aggregate as aggregate_module
 from lofi.stats.aggregate import TABLES, aggregate
+from lofi.stats.points import SCOPES
 from tests.unit.synthetic import make_sweep, write_sweep
 
 KEY = ("model", "dataset", "method", "keep", "seed")
@@ -244,17 +245,24 @@ def test_runs_list_the_files(sweep, tmp_path):
 
 
 def test_the_primary_correlation_stands_first(tables):
-    first = tables["correlations"][:3]
-    assert [row["scope"] for row in first] == ["pooled", "within_model_dataset", "within_model_dataset_keep"]
+    first = tables["correlations"][: len(SCOPES)]
+    assert [row["scope"] for row in first] == sorted(SCOPES)
     for row in first:
         assert row["primary"]
         assert (row["delta"], row["statistic"], row["site"]) == ("dlog", "ipr_u", "projector")
         assert (row["tokens"], row["centred"]) == ("visual", True)
-        assert row["n_cells"] == 2 * 3 * 3 * 3  # models, datasets, methods, keeps: seeds are averaged
         assert row["p_adjusted"] == row["p"]
-    assert [row["n_groups"] for row in first] == [1, 6, 18]
-    assert not any(row["primary"] for row in tables["correlations"][3:])
-    assert len(tables["correlations"]) == 3 * 2 * 8 * len(store.STATISTICS)
+    cells = 2 * 3 * 3 * 3  # models, datasets, methods, keeps: seeds are averaged
+    assert {row["scope"]: (row["n_cells"], row["n_groups"]) for row in first} == {
+        "pooled": (cells, 1),
+        "within_model_dataset": (cells, 6),
+        "within_model_dataset_keep": (cells, 18),
+        "partial": (cells, 6),
+        "random_only": (2 * 3 * 3 * 2, 6),  # one method, its seeds apart
+        "excess_over_random": (2 * 3 * 3 * 2, 6),  # the other two methods
+    }
+    assert not any(row["primary"] for row in tables["correlations"][len(SCOPES) :])
+    assert len(tables["correlations"]) == len(SCOPES) * 2 * 8 * len(store.STATISTICS)
 
 
 def test_adjusted_p_is_benjamini_hochberg(tables):

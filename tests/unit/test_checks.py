@@ -30,12 +30,11 @@ def good(sweep, n):
     return [row for row in sweep[BROKEN] if row["status"] == "ok" and row["sample_id"] in full][:n]
 
 
-@pytest.mark.parametrize("method", [FULL, FLOOR])
-def test_a_missing_reference(sweep, tmp_path, method):
-    del sweep[Cell("tiny-a", "scenes-yesno", method, KEEP_ALL)]
+def test_a_missing_reference(sweep, tmp_path):
+    del sweep[Cell("tiny-a", "scenes-yesno", FULL, KEEP_ALL)]
     message = refused(sweep, tmp_path)
-    assert message.startswith(f"tiny-a / scenes-yesno has no {method} cell")
-    assert f"evaluate the method '{method}'" in message
+    assert message.startswith("tiny-a / scenes-yesno has no full cell")
+    assert "evaluate the method 'full'" in message
 
 
 @pytest.mark.parametrize("method", [FULL, FLOOR])
@@ -97,6 +96,14 @@ def test_samples_that_cannot_be_compared(sweep, tmp_path, change, said):
     assert message.startswith(f"{BROKEN} has {said}")
     assert all(row["sample_id"] in message for row in changed)
     assert "; evaluate " in message
+
+
+def test_another_right_answer_is_mended_without_a_model(sweep, tmp_path):
+    for row in good(sweep, 2):
+        row["target"] = "neither"
+    message = refused(sweep, tmp_path)
+    assert message.startswith(f"{BROKEN} has 2 samples graded by another right answer than in the full cell (")
+    assert message.endswith("; redo the scores with `lofi rescore`")
 
 
 @pytest.mark.parametrize(("change", "name"), [({"scorer_version": 2}, "yesno 2"), ({"scorer": "pope"}, "pope 1")])

@@ -19,6 +19,7 @@ COMMANDS = (
     "aggregate",
     "report",
     "check",
+    "certify",
     "status",
     "query",
     "train-digits",

@@ -5,7 +5,7 @@ import re
 import pyarrow.parquet as pq
 import pytest
 
-from lofi.cell import OWN_COUNT
+from lofi.cell import FULL, OWN_COUNT
 from lofi.report import figures, overview, sentences, tables
 from lofi.report.audit import read, token_share
 from tests.unit.report_setup import make_results
@@ -40,11 +40,13 @@ def test_cells_hold_the_spread_of_their_counts(made):
 
 
 def test_own_counts_are_compared_with_no_other_method(made, audit):
-    assert not any({row["method"], row["versus"]} & set(OWN) for row in table(made, "comparisons"))
-    first = {row["scope"]: row for row in table(made, "correlations")[:3]}
+    compared = [row for row in table(made, "comparisons") if row["versus"] != FULL]
+    assert not any({row["method"], row["versus"]} & set(OWN) for row in compared)
+    first = {row["scope"]: row for row in table(made, "correlations") if row["primary"]}
     n_kept, n_own = 2 * 3 * 3, 2 * 2  # datasets x methods x keeps, datasets x methods
     assert first["pooled"]["n_cells"] == first["within_model_dataset"]["n_cells"] == n_kept + n_own
     assert first["within_model_dataset_keep"]["n_cells"] == n_kept
+    assert first["excess_over_random"]["n_cells"] == 2 * 2 * 3  # nothing at random was drawn for an own count
     assert OWN_COUNT not in audit.keeps
     assert len(audit.keeps) == 3
 

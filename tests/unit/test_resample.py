@@ -1,14 +1,18 @@
 import numpy as np
 import pytest
+from scipy.stats import binomtest, bootstrap
 
 from lofi.stats.resample import (
+    bca_interval,
     draw_counts,
     draws_of_blocks,
     draws_within,
     percentile_interval,
     permutations,
+    rate_draws,
     rate_intervals,
-    sum_intervals,
+    sum_bounds,
+    weights,
 )
 
 
@@ -121,22 +125,71 @@ def test_draws_of_blocks_take_them_whole():
     assert (counts[:, [0, 2, 5]].sum(axis=1) == 3).all()
 
 
+def test_a_rate_of_samples_that_each_are_a_cluster_gets_the_exact_binomial_interval():
+    hits, known = column([1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]), column([1] * 10 + [0, 0])
+    low, high = rate_intervals(hits, known, 50, seed=0)
+    exact = binomtest(3, 10).proportion_ci(0.95, method="exact")
+    assert (low[0], high[0]) == pytest.approx((exact.low, exact.high), rel=1e-12)
+
+
+def test_bca_is_that_of_scipy_on_the_same_draws():
+    rng = np.random.default_rng(7)
+    sizes = rng.integers(1, 6, size=25).astype(np.float64)
+    hits = rng.binomial(sizes.astype(int), 0.85).astype(np.float64)
+    low, high = rate_intervals(hits[:, None], sizes[:, None], 999, seed=11)
+    expected = bootstrap(
+        (hits, sizes),
+        lambda x, y, axis=-1: x.sum(axis=axis) / y.sum(axis=axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=999,
+        method="BCa",
+        rng=np.random.default_rng(11),
+    ).confidence_interval
+    assert (low[0], high[0]) == pytest.approx((expected.low, expected.high), rel=1e-9)
+    plain = percentile_interval(rate_draws(hits[:, None], sizes[:, None], 999, seed=11))
+    assert abs(low[0] - plain[0][0]) > 1e-3  # what the correction does
+
+
+def test_without_a_defined_correction_the_interval_is_the_percentile_one():
+    draws = np.random.default_rng(0).random((500, 3))
+    observed = np.array([0.5, 2.0, 0.5])  # the second lies beyond every draw, the third has no acceleration
+    low, high = bca_interval(draws, observed, np.array([0.02, 0.02, np.nan]))
+    plain = percentile_interval(draws)
+    assert (low[1:] == plain[0][1:]).all()
+    assert (high[1:] == plain[1][1:]).all()
+    assert low[0] != plain[0][0]
+
+
+def test_weights_are_made_once_and_cannot_be_changed():
+    first = weights(9, 40, 3)
+    assert weights(9, 40, 3) is first
+    assert (first.sum(axis=1) == 9).all()
+    np.testing.assert_array_equal(first, np.concatenate(list(draw_counts(9, 40, np.random.default_rng(3)))))
+    with pytest.raises(ValueError, match="read-only"):
+        first[0, 0] = 1
+
+
+def bounds_of(numerators, denominators, sums, draws, seed):
+    return sum_bounds(rate_draws(numerators, denominators, draws, seed), numerators, denominators, sums)
+
+
 def test_the_interval_of_a_sum_is_that_of_its_rates_together():
     rng = np.random.default_rng(2)
-    hits = rng.binomial(1, 0.6, size=(400, 1)).astype(np.float64)
+    hits = rng.binomial(3, 0.6, size=(400, 1)).astype(np.float64)
     both = np.concatenate([hits, hits], axis=1)  # the same rate twice: all its draws move together
-    low, high = sum_intervals(both, np.ones((400, 2)), [[(0, 100.0), (1, 100.0)], [(1, 1.0)]], 500, seed=1)
-    one_low, one_high = rate_intervals(hits, np.ones((400, 1)), 500, seed=1)
+    low, high = bounds_of(both, np.full((400, 2), 3.0), [[(0, 100.0), (1, 100.0)], [(1, 1.0)]], 500, seed=1)
+    one_low, one_high = rate_intervals(hits, np.full((400, 1), 3.0), 500, seed=1)
     assert [low[1], high[1]] == [one_low[0], one_high[0]]
     assert [low[0], high[0]] == pytest.approx([200 * one_low[0], 200 * one_high[0]])
 
 
 def test_a_sum_of_rates_that_no_draw_moves_gets_their_exact_bounds():
     ones, zeros = np.ones((20, 2)), np.zeros((20, 1))
-    low, high = sum_intervals(ones, ones, [[(0, 0.5), (1, 0.5)]], 100, seed=0)
+    low, high = bounds_of(ones, ones, [[(0, 0.5), (1, 0.5)]], 100, seed=0)
     alone = rate_intervals(ones, ones, 100, seed=0)
     assert [low[0], high[0]] == pytest.approx([alone[0][0], 1.0])
-    low, high = sum_intervals(zeros, ones[:, :1], [[(0, 200.0)]], 100, seed=0)
+    low, high = bounds_of(zeros, ones[:, :1], [[(0, 200.0)]], 100, seed=0)
     assert low[0] == 0
     assert high[0] > 200 * 0.1
 
@@ -144,6 +197,6 @@ def test_a_sum_of_rates_that_no_draw_moves_gets_their_exact_bounds():
 def test_a_sum_with_a_rate_of_one_cluster_has_no_interval():
     denominators = np.ones((5, 2))
     denominators[1:, 1] = 0
-    low, high = sum_intervals(np.zeros((5, 2)), denominators, [[(0, 1.0), (1, 1.0)], [(0, 1.0)]], 100, seed=0)
+    low, high = bounds_of(np.zeros((5, 2)), denominators, [[(0, 1.0), (1, 1.0)], [(0, 1.0)]], 100, seed=0)
     assert np.isnan([low[0], high[0]]).all()
     assert np.isfinite([low[1], high[1]]).all()

@@ -138,16 +138,25 @@ def test_right_answers_and_groups_come_from_the_prepared_questions(job: Job, mon
     targets = [[answers[key]] * 10 for key in docs.column("sample_id").to_pylist()]
     docs = docs.set_column(docs.schema.get_field_index("targets"), "targets", pa.array(targets))
     docs = docs.set_column(docs.schema.get_field_index("group_id"), "group_id", docs.column("image_hash"))
+    docs = docs.set_column(docs.schema.get_field_index("target"), "target", pa.array([first for first, *_ in targets]))
     write_table(docs, path, read_metadata(path))
     fresh = replace(job)
     assert evaluate(fresh, [cell]).computed == 0
     table = samples(job.published(cell))
     assert table.column("group_id").to_pylist() == table.column("image_hash").to_pylist()
+    assert table.column("target").to_pylist() == [answers[key] for key in table.column("sample_id").to_pylist()]
     assert set(table.column("score").to_pylist()) <= {1.0, 0.0}
     spoken = [row for row in table.to_pylist() if row["prediction_parsed"]]
     assert spoken
     assert all(row["correct"] for row in spoken)
     assert {row["prediction"] for row in said} == set(table.column("prediction").to_pylist())
+
+
+def test_samples_of_an_earlier_lofi_are_refused(job: Job) -> None:
+    path = files_of(job)[0]
+    write_table(samples(path).drop(["target"]), path, read_metadata(path))
+    with pytest.raises(UserError, match="lack the column target: an earlier lofi wrote them; run the sweep again"):
+        list(rescore(job.sweep, job.results, scorer="textvqa"))
 
 
 def test_rows_without_an_answer_stay_without_a_grade(job: Job) -> None:

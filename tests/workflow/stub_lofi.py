@@ -70,7 +70,10 @@ def others(options):
         sweep = load(Path(options.config))
         paths = [cell.path(shard) for cell in sweep.cells() for shard in range(sweep.shards)]
         assert all((RESULTS / path).exists() for path in [*paths, *sweep.stability_files()])
-        tables = ["cells", "metrics", "spectra", "correlations", "comparisons", "flips", "categories", "stability"]
+        tables = ["cells", "measures", "margins", "calibration", "averages"]
+        tables += ["metrics", "spectra", "correlations", "methods", "comparisons", "ranks"]
+        tables += ["sample_shifts", "beyond_margin", "forecast", "forecast_cells"]
+        tables += ["flips", "categories", "stability", "risks", "certificates"]
         return [*(RESULTS / "tables" / f"{table}.parquet" for table in [*tables, "runs"]), RESULTS / "audit.duckdb"]
     if options.command == "report":
         return [options.output]

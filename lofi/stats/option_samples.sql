@@ -1,0 +1,70 @@
+-- What the logits of the options say of each sample, P the full model's and Q this run's: probabilities over the options
+-- alone. a* is the option that the full model prefers.
+CREATE TEMP MACRO log_sum_exp(logs) AS list_max(logs) + ln(list_sum(list_transform(logs, lambda x: exp(x - list_max(logs)))));
+CREATE TEMP MACRO minus_each(logs, total_of) AS list_transform(logs, lambda x: x - total_of);
+CREATE TEMP MACRO list_kl(p, log_p, log_q) AS greatest(0, list_dot_product(p, log_p) - list_dot_product(p, log_q));
+CREATE TEMP MACRO mean_ranks(xs) AS list_transform(
+    xs, lambda x: len(list_filter(xs, lambda y: y < x)) + (len(list_filter(xs, lambda y: y = x)) + 1) / 2
+);
+-- Pearson's r of two lists; NULL where one of them is constant.
+CREATE TEMP MACRO list_pearson(xs, ys) AS
+    (len(xs) * list_dot_product(xs, ys) - list_sum(xs) * list_sum(ys)) / nullif(
+        sqrt(len(xs) * list_dot_product(xs, xs) - list_sum(xs) ** 2)
+        * sqrt(len(ys) * list_dot_product(ys, ys) - list_sum(ys) ** 2), 0
+    );
+-- sign(x_i - x_j) over all i, j: their product adds up to twice the concordant minus the discordant pairs.
+CREATE TEMP MACRO pair_signs(xs) AS flatten(
+    list_transform(xs, lambda x: list_transform(xs, lambda y: sign(x - y)::DOUBLE))
+);
+CREATE TEMP MACRO list_kendall(a, b) AS
+    list_dot_product(a, b) / nullif(sqrt(list_dot_product(a, a) * list_dot_product(b, b)), 0);
+
+-- How far the option at a place is ahead of the best of the others.
+CREATE TEMP MACRO ahead(logs, place) AS
+    logs[place] - list_max(list_concat(list_slice(logs, 1, place - 1), list_slice(logs, place + 1, len(logs))));
+
+CREATE TEMP TABLE option_samples AS
+WITH
+raw AS (
+    SELECT
+        cell_id, cluster_id, sample_id, generated, target, option_labels, correct, full_correct,
+        option_logprobs::DOUBLE[] AS z, full_option_logprobs::DOUBLE[] AS full_z
+    FROM beside_full
+    WHERE len(option_logprobs) >= 2 AND len(full_option_logprobs) = len(option_logprobs)
+),
+totals AS (SELECT *, log_sum_exp(z) AS z_total, log_sum_exp(full_z) AS full_z_total FROM raw),
+logs AS (
+    SELECT
+        *, minus_each(z, z_total) AS log_q, minus_each(full_z, full_z_total) AS log_p,
+        list_position(full_z, list_max(full_z)) AS a, list_position(option_labels, target) AS y
+    FROM totals
+),
+shares AS (
+    SELECT
+        *,
+        list_transform(log_q, lambda x: exp(x)) AS q, list_transform(log_p, lambda x: exp(x)) AS p,
+        list_transform(list_zip(log_p, log_q), lambda x: ln((exp(x[1]) + exp(x[2])) / 2)) AS log_m,
+        -- an order of fewer than four options says little
+        CASE WHEN len(z) >= 4 THEN mean_ranks(z) END AS ranks,
+        CASE WHEN len(z) >= 4 THEN mean_ranks(full_z) END AS full_ranks,
+        CASE WHEN len(z) >= 4 THEN pair_signs(z) END AS signs,
+        CASE WHEN len(z) >= 4 THEN pair_signs(full_z) END AS full_signs,
+        ahead(z, a) AS answer_margin, ahead(full_z, a) AS full_margin
+    FROM logs
+)
+SELECT
+    cell_id, cluster_id, sample_id, generated, correct, full_correct,
+    list_kl(p, log_p, log_q) AS kl,
+    list_kl(q, log_q, log_p) AS kl_reverse,
+    (list_kl(p, log_p, log_m) + list_kl(q, log_q, log_m)) / 2 AS js,
+    list_sum(list_transform(list_zip(p, q), lambda x: abs(x[1] - x[2]))) / 2 AS tv,
+    list_pearson(full_ranks, ranks) AS spearman,
+    list_kendall(full_signs, signs) AS kendall,
+    1 + len(list_filter(z, lambda x: x > z[a])) AS full_rank,
+    answer_margin,  -- below 0 where another option than a* is preferred here
+    answer_margin - full_margin AS margin_change,
+    list_max(q) AS confidence, list_max(p) AS full_confidence,
+    -log_q[y] AS nll, -log_p[y] AS full_nll,
+    -- sum_v (q_v - 1[v = y])^2
+    list_dot_product(q, q) - 2 * q[y] + 1 AS brier, list_dot_product(p, p) - 2 * p[y] + 1 AS full_brier
+FROM shares;
