@@ -25,7 +25,7 @@ from lofi.engine.batch import OpenPhoto, Photo
 from lofi.errors import UserError
 from lofi.models.pictures import Opening, Picture
 
-CHUNK = 4  # photos that go to a worker together
+CHUNK = 8  # photos that go to a worker together: a part of 64 gives eight workers one chunk each
 AHEAD = 2  # chunks for each worker: one that it works on, one that is ready
 SLOT = 32 * 2**20  # bytes; those that are never written to take no memory
 MOST = 8  # workers that `auto` starts

@@ -79,7 +79,7 @@ class Halves:
             height, width = _resized(image, given.size)
             if image.size != (width, height):
                 image = image.resize((width, height), resample=given.resample)
-        pixels = np.stack([np.asarray(band) for band in image.split()])
+        pixels = planes(image)
         if given.do_center_crop:
             size = (given.crop_size["height"], given.crop_size["width"])
             if pixels.shape[1:] != size:
@@ -90,6 +90,14 @@ class Halves:
         """(3, h, w) bytes to (3, h, w) float32, where they are."""
         white, mean, std = (each.to(raw.device) for each in (self._white, self._mean, self._std))
         return raw.float().div_(white).sub_(mean).div_(std)
+
+
+def planes(image: Image.Image) -> np.ndarray:
+    """(3, h, w) uint8: the red, green and blue of a picture. Faster than splitting it, which copies twice."""
+    pixels = np.empty((3, image.height, image.width), np.uint8)
+    for plane, band in zip(pixels, "RGB", strict=True):
+        plane.reshape(-1)[:] = np.frombuffer(image.tobytes("raw", band), np.uint8)
+    return pixels
 
 
 def _resized(image: Image.Image, size: Any) -> tuple[int, int]:
