@@ -19,7 +19,7 @@ from lofi.data.stored import StoredImages
 from lofi.engine.batch import Photo
 from lofi.engine.loader import Loader
 from lofi.models.facts import ASSETS
-from lofi.models.pictures import Opening
+from lofi.models.pictures import Opening, Picture
 from lofi.models.processor import load_processor
 
 SIDE = 336  # of the pictures that LLaVA-1.5's encoder reads
@@ -85,10 +85,14 @@ class Loading:
         n = 0
         for opened in self.loader.open(self._photos()):
             assert opened.picture, opened.error
-            values = self.opening.finished(opened.picture, CPU)["pixel_values"]
-            assert values.shape == (1, 3, SIDE, SIDE)
+            self.take(opened.picture)
             n += 1
         assert n == len(self.images)
+
+    def take(self, picture: Picture) -> None:
+        """What the main process does with a picture."""
+        values = self.opening.finished(picture, CPU)["pixel_values"]
+        assert values.shape == (1, 3, SIDE, SIDE)
 
     def _photos(self) -> Iterator[Photo]:
         blank = dict.fromkeys((field.name for field in fields(Doc)), "")
@@ -97,6 +101,13 @@ class Loading:
         for at in range(0, len(hashes), PART):
             for key, content in self.images.read(hashes[at : at + PART]).items():
                 yield Photo(key, content, (doc,))
+
+
+class Handing(Loading):
+    """The same up to the bytes that go to a GPU, which normalises them."""
+
+    def take(self, picture: Picture) -> None:
+        assert picture.inputs["pixel_values"].shape == (3, SIDE, SIDE)
 
 
 def stored(path: Path, contents: list[bytes]) -> Path:

@@ -113,23 +113,32 @@ def engine_vs_sample() -> Item:
 
 def loader_vs_decode() -> Item:
     """JPEGs of 336 x 336 pixels from a prepared dataset to pixel values, against decoding them and nothing else."""
-    from loading import SIDE
+    from loading import SIDE, Loading
 
-    return _loading("loader_vs_decode", (SIDE, SIDE), 2000)
+    return _loading("loader_vs_decode", (SIDE, SIDE), 2000, Loading)
+
+
+def loader_vs_decode_gpu() -> Item:
+    """The same up to the bytes that go to a GPU, where the arithmetic is done."""
+    from loading import SIDE, Handing
+
+    return _loading("loader_vs_decode_gpu", (SIDE, SIDE), 2000, Handing)
 
 
 def loader_vs_decode_large() -> Item:
     """The same for pictures of the size of COCO's, which POPE, VQAv2 and GQA show."""
-    return _loading("loader_vs_decode_large", (640, 480), 600)
+    from loading import Loading
+
+    return _loading("loader_vs_decode_large", (640, 480), 600, Loading)
 
 
-def _loading(name: str, size: tuple[int, int], count: int) -> Item:
-    from loading import CORES, Bare, Loading, picture, stored
+def _loading(name: str, size: tuple[int, int], count: int, kind: Callable[[Path], Callable[[], None]]) -> Item:
+    from loading import CORES, Bare, picture, stored
 
     torch.set_num_threads(1)  # the workers have the cores
     contents = [picture(seed, *size) for seed in range(count)]
     with tempfile.TemporaryDirectory() as folder:
-        loading = Loading(stored(Path(folder) / "images.parquet", contents))
+        loading = kind(stored(Path(folder) / "images.parquet", contents))
         bare = Bare(contents)
         return compare(name, f"Pillow's decode and resize in {CORES} processes", bare, loading, ROUNDS)
 
@@ -156,6 +165,7 @@ ITEMS = {
         leverage_vs_svd,
         engine_vs_sample,
         loader_vs_decode,
+        loader_vs_decode_gpu,
         loader_vs_decode_large,
         resampling_vs_gathering,
     )

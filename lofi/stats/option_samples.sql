@@ -44,11 +44,8 @@ shares AS (
         *,
         list_transform(log_q, lambda x: exp(x)) AS q, list_transform(log_p, lambda x: exp(x)) AS p,
         list_transform(list_zip(log_p, log_q), lambda x: ln((exp(x[1]) + exp(x[2])) / 2)) AS log_m,
-        -- an order of fewer than four options says little
-        CASE WHEN len(z) >= 4 THEN mean_ranks(z) END AS ranks,
-        CASE WHEN len(z) >= 4 THEN mean_ranks(full_z) END AS full_ranks,
-        CASE WHEN len(z) >= 4 THEN pair_signs(z) END AS signs,
-        CASE WHEN len(z) >= 4 THEN pair_signs(full_z) END AS full_signs,
+        mean_ranks(z) AS ranks, mean_ranks(full_z) AS full_ranks,
+        pair_signs(z) AS signs, pair_signs(full_z) AS full_signs,
         ahead(z, a) AS answer_margin, ahead(full_z, a) AS full_margin
     FROM logs
 )
@@ -58,8 +55,9 @@ SELECT
     list_kl(q, log_q, log_p) AS kl_reverse,
     (list_kl(p, log_p, log_m) + list_kl(q, log_q, log_m)) / 2 AS js,
     list_sum(list_transform(list_zip(p, q), lambda x: abs(x[1] - x[2]))) / 2 AS tv,
-    list_pearson(full_ranks, ranks) AS spearman,
-    list_kendall(full_signs, signs) AS kendall,
+    -- an order of fewer than four options says little (decided here: a product of lists fails where other rows have none)
+    CASE WHEN len(z) >= 4 THEN list_pearson(full_ranks, ranks) END AS spearman,
+    CASE WHEN len(z) >= 4 THEN list_kendall(full_signs, signs) END AS kendall,
     1 + len(list_filter(z, lambda x: x > z[a])) AS full_rank,
     answer_margin,  -- below 0 where another option than a* is preferred here
     answer_margin - full_margin AS margin_change,
