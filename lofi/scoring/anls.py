@@ -1,5 +1,6 @@
 """ANLS, for documents: one minus the share of characters that have to change, nothing where over half have to."""
 
+from lofi.edits import edits
 from lofi.scoring.answers import Answer, Question, worded
 
 _THRESHOLD = 0.5
@@ -24,16 +25,6 @@ def similarity(prediction: str, target: str) -> float:
     if abs(len(text) - len(wanted)) > length * _THRESHOLD:  # as many edits at least: below the threshold
         return 0.0
     return 1 - edits(text, wanted) / length if length else 1.0
-
-
-def edits(one: str, other: str) -> int:
-    """The Levenshtein distance: the fewest characters to insert, delete or replace."""
-    row = list(range(len(other) + 1))
-    for mine in one:
-        diagonal, row[0] = row[0], row[0] + 1
-        for at, yours in enumerate(other, 1):
-            diagonal, row[at] = row[at], min(row[at] + 1, row[at - 1] + 1, diagonal + (mine != yours))
-    return row[-1]
 
 
 def _collapsed(text: str) -> str:

@@ -6,6 +6,8 @@ from functools import lru_cache
 
 import duckdb
 
+from lofi.edits import edits
+
 ANLS_THRESHOLD = 0.5
 ARTICLES = {"a", "an", "the"}
 REMEMBERED = 20_000  # pairs of texts: models say the same few things again and again
@@ -34,29 +36,6 @@ def anls(one: str, other: str) -> float:
         return 0.0
     distance = edits(one, other) / length if length else 0.0
     return 1 - distance if distance < ANLS_THRESHOLD else 0.0
-
-
-def edits(one: str, other: str) -> int:
-    """The fewest characters to insert, delete or replace between two texts.
-
-    A column of the usual table at a time, as the bits of two numbers: where it goes up by one, where down by one
-    (Myers 1999 in the form of Hyyrö 2003).
-    """
-    if not one:
-        return len(other)
-    places: dict[str, int] = {}
-    for at, letter in enumerate(one):
-        places[letter] = places.get(letter, 0) | 1 << at
-    every, last = (1 << len(one)) - 1, 1 << (len(one) - 1)
-    up, down, distance = every, 0, len(one)
-    for letter in other:
-        match = places.get(letter, 0)
-        same = (((match & up) + up) ^ up) | match | down
-        grown, shrunk = (down | ~(same | up)) & every, same & up
-        distance += bool(grown & last) - bool(shrunk & last)
-        grown, shrunk = (grown << 1 | 1) & every, (shrunk << 1) & every
-        up, down = (shrunk | ~(same | grown)) & every, same & grown
-    return distance
 
 
 @lru_cache(REMEMBERED)
