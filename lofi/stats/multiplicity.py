@@ -1,9 +1,11 @@
 """p values adjusted for how many were looked at; one that is not defined stays NaN and counts as no test."""
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable
 
-Floats = NDArray[np.float64]
+import numpy as np
+from scipy.stats import false_discovery_control
+
+from lofi.stats.exact import Floats
 
 
 def holm(p: Floats) -> Floats:
@@ -11,30 +13,28 @@ def holm(p: Floats) -> Floats:
 
     p: (tests,). The i-th smallest of m becomes the largest of (m - j + 1) p(j) over j <= i, at most 1.
     """
-    order, sorted_p = _sorted(p)
-    m = len(sorted_p)
-    return _placed(p, order, np.maximum.accumulate(sorted_p * (m - np.arange(m))))
+    return _of_defined(p, _step_down)
 
 
 def benjamini_hochberg(p: Floats) -> Floats:
     """Benjamini and Hochberg's step-up p values: the expected share of false claims stays below the level.
 
-    p: (tests,). The i-th smallest of m becomes the least of m p(j) / j over j >= i, at most 1.
+    p: (tests,).
     """
-    order, sorted_p = _sorted(p)
-    m = len(sorted_p)
-    return _placed(p, order, np.minimum.accumulate((sorted_p * m / (np.arange(m) + 1))[::-1])[::-1])
+    return _of_defined(p, false_discovery_control)
 
 
-def _sorted(p: Floats) -> tuple[NDArray[np.int64], Floats]:
-    """Where the defined p values stand, from the smallest on, and those values."""
-    order = np.argsort(p, kind="stable")
-    order = order[np.isfinite(p[order])]
-    return order, p[order]
-
-
-def _placed(p: Floats, order: NDArray[np.int64], adjusted: Floats) -> Floats:
-    """Adjusted values back in the order of `p`."""
+def _of_defined(p: Floats, adjust: Callable[[Floats], Floats]) -> Floats:
+    """Adjust the p values that are defined, and leave the others."""
+    defined = np.isfinite(p)
     result = np.full(len(p), np.nan)
-    result[order] = np.minimum(adjusted, 1.0)
+    if defined.any():
+        result[defined] = adjust(p[defined])
     return result
+
+
+def _step_down(p: Floats) -> Floats:
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))
+    return np.minimum(adjusted, 1.0)
