@@ -18,13 +18,15 @@ def plain(colour: str) -> bytes:
     return encoded(Image.new("RGB", (6, 4), colour))
 
 
-def _palette() -> bytes:
+def palette() -> bytes:
+    """A PNG with a palette, one of whose colours is transparent."""
     image = Image.new("P", (5, 3))
     image.putpalette([200, 10, 10, 10, 200, 10])
     return encoded(image, transparency=b"\x00\xff")
 
 
-def _turned() -> bytes:
+def turned() -> bytes:
+    """A JPEG whose EXIF asks for a turn by 90 degrees."""
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees
     return encoded(Image.new("RGB", (30, 20), "blue"), "JPEG", exif=exif)
@@ -33,11 +35,11 @@ def _turned() -> bytes:
 # One after the other, as rows 0 to 9 of every made dataset.
 PICTURES: tuple[bytes | None, ...] = (
     plain("red"),
-    _palette(),
+    palette(),
     encoded(Image.new("RGBA", (4, 4), (0, 90, 0, 128))),
     encoded(Image.new("I;16", (4, 3), 40_000)),
     encoded(Image.new("CMYK", (8, 8), (90, 0, 0, 0)), "JPEG"),
-    _turned(),
+    turned(),
     None,
     b"not an image",
     encoded(Image.new("RGB", (64, 64), "green"), "JPEG")[:-400],

@@ -1,6 +1,5 @@
 """Photos opened ahead: the same as opened here, in order, few at a time, and nothing lost when a worker dies."""
 
-import io
 import multiprocessing
 import os
 import signal
@@ -27,6 +26,7 @@ from lofi.errors import UserError
 from lofi.models.facts import ASSETS
 from lofi.models.pictures import Opening
 from lofi.models.processor import load_processor
+from tests.datasets.pictures import encoded
 
 from .engine_setup import make_job, make_sweep, random_image
 
@@ -48,12 +48,6 @@ def llava() -> Opening:
 def doc(number: int) -> Doc:
     values: dict[str, Any] = dict.fromkeys(Doc.__dataclass_fields__, "")
     return Doc(**{**values, "sample_id": str(number), "prompt": f"What is number {number}?", "option_labels": ()})
-
-
-def encoded(image: Image.Image, kind: str, **more: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **more)
-    return file.getvalue()
 
 
 def photo(number: int, content: bytes | None) -> Photo:

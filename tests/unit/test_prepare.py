@@ -1,7 +1,6 @@
 """From local folders in the hub's format, through the real loader, to docs and images."""
 
 import hashlib
-import io
 import random
 import struct
 import tracemalloc
@@ -28,60 +27,14 @@ from lofi.errors import UserError
 from lofi.scoring.answers import Question
 from lofi.scoring.registry import get_scorer
 from lofi.store import read_metadata
+from tests.datasets.pictures import encoded, palette, plain, turned
+from tests.datasets.schemas import IMAGE, SCHEMAS, TEXT
 
-STRING = datasets.Value("string")
-IMAGE = datasets.Image()
-POPE = datasets.Features(
-    {
-        **dict.fromkeys(("id", "question_id", "question", "answer", "image_source"), STRING),
-        "image": IMAGE,
-        "category": STRING,
-    }
-)
-SQA = datasets.Features(
-    {
-        "image": IMAGE,
-        "question": STRING,
-        "choices": datasets.List(STRING),
-        "answer": datasets.Value("int8"),
-        **dict.fromkeys(("hint", "task", "grade", "subject", "topic", "category", "skill"), STRING),
-    }
-)
-ANSWER = {"answer": STRING, "answer_confidence": STRING, "answer_id": datasets.Value("int64")}
-VQA = datasets.Features(
-    {
-        **dict.fromkeys(("question_type", "multiple_choice_answer", "answer_type", "question"), STRING),
-        "answers": datasets.List(ANSWER),
-        **dict.fromkeys(("image_id", "question_id"), datasets.Value("int64")),
-        "image": IMAGE,
-    }
-)
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
+POPE, SQA, VQA = (SCHEMAS[name] for name in ("pope", "scienceqa_img", "vqav2_val"))
 
 
 def encoded_noise(seed: int, size: int = 40) -> bytes:
     return encoded(Image.frombytes("RGB", (size, size), random.Random(seed).randbytes(3 * size * size)))
-
-
-def plain(colour: str) -> bytes:
-    return encoded(Image.new("RGB", (6, 4), colour))
-
-
-def palette() -> bytes:
-    image = Image.new("P", (5, 3))
-    image.putpalette([200, 10, 10, 10, 200, 10])
-    return encoded(image, transparency=b"\x00\xff")
-
-
-def turned() -> bytes:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees
-    return encoded(Image.new("RGB", (30, 20), "blue"), "JPEG", exif=exif)
 
 
 def hub_folder(
@@ -217,7 +170,7 @@ def test_options_in_columns_of_their_own(tmp_path: Path) -> None:
     entries |= {"max_new_tokens": 16, "prompts": {"lmms_eval": "{question}\n{options:lettered}"}}
     entries["columns"].append("base")
     card = card_from("mine", entries)
-    features = datasets.Features({**dict.fromkeys([*columns, "base"], STRING), "image": IMAGE})
+    features = datasets.Features({**dict.fromkeys([*columns, "base"], TEXT), "image": IMAGE})
     row = {"index": "7", "question": "Which?", "answer": "B", "A": "one", "B": "two", "C": "nan", "D": None}
     folder = hub_folder(tmp_path / "hub", card, features, [{**row, "base": "g1", "image": plain("red")}])
     (doc,) = prepared(tmp_path / "out", card, folder).rows
@@ -348,11 +301,11 @@ def joined_folder(folder: Path, images: Sequence[tuple[str, bytes | None]], aske
     """Two configs, as GQA has them: `pictures` by their id, and `questions` about one id each."""
     tables = {
         "pictures": (
-            datasets.Features({"id": STRING, "image": IMAGE}),
+            datasets.Features({"id": TEXT, "image": IMAGE}),
             [{"id": key, "image": content and {"bytes": content, "path": None}} for key, content in images],
         ),
         "questions": (
-            datasets.Features(dict.fromkeys(("imageId", "question", "answer"), STRING)),
+            datasets.Features(dict.fromkeys(("imageId", "question", "answer"), TEXT)),
             [{"imageId": key, "question": f"{number}?", "answer": "red"} for number, key in enumerate(asked)],
         ),
     }
@@ -425,7 +378,7 @@ def test_a_join_keeps_no_image(tmp_path: Path) -> None:
 
 SEVERAL = datasets.Features(
     {
-        **dict.fromkeys(("question", "answer", "kind"), STRING),
+        **dict.fromkeys(("question", "answer", "kind"), TEXT),
         "images": datasets.List(IMAGE),
         "first": IMAGE,
         "second": IMAGE,
