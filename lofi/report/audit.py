@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from lofi.cell import AS_LOADED, FLOOR, FULL, KEEP_ALL, OWN_COUNT
 from lofi.errors import UserError
 from lofi.report.words import method_label
+from lofi.tables import Row, Tables
 
-Row = dict[str, Any]
 AXES = ("model", "dataset", "method", "keep", "seed")
 REQUIRED = ("cells", "correlations", "flips", "runs")
 BASELINES = (FULL, FLOOR)
@@ -44,6 +44,13 @@ class Audit:
     metrics: list[Row] = field(default_factory=list)  # figures of whole datasets
     stability: list[Row] = field(default_factory=list)  # empty where self-agreement was not measured
     twins: dict[str, str] = field(default_factory=dict)  # on quantised weights -> the same method on those as loaded
+    source: Tables | None = None
+
+    def select(self, sql: str) -> list[Row]:
+        """Rows of any table of the sweep. What a page prints from them, its `How` quotes."""
+        if self.source is None:
+            raise UserError("the tables are not open; run `lofi aggregate`, then `lofi report`")
+        return self.source.rows(sql)
 
     @cached_property
     def keeps(self) -> tuple[str, ...]:
@@ -203,6 +210,7 @@ def read(tables: Path, sweep: Mapping[str, Any]) -> Audit:
         metrics=found["metrics"],
         stability=found["stability"],
         twins=twins_of(sweep.get("methods")),
+        source=Tables(tables),
     )
 
 

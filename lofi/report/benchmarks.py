@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from lofi.report.audit import AXES, Audit, Row, groups, mean_row
+from lofi.report.audit import AXES, Audit, groups, mean_row
 from lofi.report.tables import KEEP, METHOD, Column, Table, table, telling, text
 from lofi.report.words import interval, number, number_interval, percent
+from lofi.tables import Row
 
 SHARE = "share"  # the unit of figures that are written in percent
 AGREEMENT = "agreement"

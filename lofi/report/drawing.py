@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import matplotlib
@@ -12,7 +13,8 @@ from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from lofi.report.audit import Row
+from lofi.report.how import How
+from lofi.tables import Row
 
 WIDTH = 9.2
 LEGEND_LETTERS = 120  # that fit on one line, with 7 for each handle
@@ -45,12 +47,20 @@ class Style:
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing, the sentence it shows, and how it was computed."""
+    """A drawing, the sentence it shows, how it was computed, and the numbers in it."""
 
     id: str
     title: str
     caption: str
-    svg: Markup
+    canvas: Canvas
+    how: How | None = None
+    rows: tuple[Row, ...] = ()  # one per point or bar: what a reader downloads
+
+    @cached_property
+    def svg(self) -> Markup:
+        """The drawing for the page."""
+        with matplotlib.rc_context(SETTINGS):
+            return svg(self.canvas, self.id, self.title, self.caption)
 
 
 def styles(methods: Sequence[str], baseline: str | None) -> dict[str, Style]:
@@ -113,10 +123,11 @@ def legend(figure: Canvas, axes: Axes) -> None:
     figure.legend(handles, labels, loc="outside upper left", ncols=columns, **options)
 
 
-def finish(figure: Canvas, name: str, title: str, caption: str) -> Figure:
-    """The drawing with its words."""
-    with matplotlib.rc_context(SETTINGS):
-        return Figure(name, title, caption, svg(figure, name, title, caption))
+def finish(
+    figure: Canvas, name: str, title: str, caption: str, how: How | None = None, rows: Sequence[Row] = ()
+) -> Figure:
+    """The drawing with its words and numbers."""
+    return Figure(name, title, caption, figure, how, tuple(rows))
 
 
 def line(axes: Axes, rows: list[Row], x: list[float], y: str, style: Style, label: str, alpha: float = 0.7) -> None:

@@ -14,8 +14,9 @@ import duckdb
 from markupsafe import Markup
 
 from lofi.cell import OWN_COUNT
-from lofi.report.audit import Audit, Row
+from lofi.report.audit import Audit
 from lofi.report.words import keep_label, keep_name, method_label, number
+from lofi.tables import Row
 
 CAP = 150
 SIDE = 192  # pixels of a thumbnail's longer side

@@ -3,9 +3,10 @@
 from matplotlib.axes import Axes
 
 from lofi.cell import FLOOR, KEEP_ALL, OWN_COUNT
-from lofi.report.audit import Audit, Row, groups, spectral_column, token_share
+from lofi.report.audit import Audit, groups, spectral_column, token_share
 from lofi.report.drawing import Figure, Style, canvas, finish, heading, legend, line, styles
 from lofi.report.words import correlation, count, keep_label, number, p_value, percent
+from lofi.tables import Row
 
 MAX_PAIRS = 12
 MAX_KEEPS = 4

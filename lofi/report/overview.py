@@ -8,9 +8,10 @@ from typing import Any
 
 from lofi.cell import FLOOR, FULL, KEEP_ALL, OWN_COUNT
 from lofi.errors import UserError
-from lofi.report.audit import Audit, Row
+from lofi.report.audit import Audit
 from lofi.report.words import NONE, count, keep_name, number, percent
 from lofi.store import read_metadata
+from lofi.tables import Row
 
 NAMED = 5  # cells or values named in one line before "and n more"
 MANY = 12  # values of one field that are still listed

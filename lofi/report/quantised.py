@@ -1,9 +1,10 @@
 """What quantised weights do to answers, alone and together with dropped tokens."""
 
 from lofi.cell import KEEP_ALL
-from lofi.report.audit import Audit, Row
+from lofi.report.audit import Audit
 from lofi.report.sentences import Sentence, floor_phrase, mid_keep
 from lofi.report.words import count, keep_phrase, listing, percent, share_with_interval, weights_label
+from lofi.tables import Row
 
 NAMED = 4  # methods named in one sentence
 

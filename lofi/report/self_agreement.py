@@ -1,9 +1,10 @@
 """Self-agreement: how much of what each method keeps survives rounded or noised features, the worst first."""
 
-from lofi.report.audit import Audit, Row, groups, over_datasets
+from lofi.report.audit import Audit, groups, over_datasets
 from lofi.report.sentences import Sentence
 from lofi.report.tables import METHOD, Column, Table, share, table, whole
 from lofi.report.words import NONE, count, keep_name, listing, percent
+from lofi.tables import Row
 
 VARIANTS = {"bfloat16": "bfloat16", "float16": "float16", "noise": "1e-6 noise"}  # as stored, as shown
 STEADY = 0.98

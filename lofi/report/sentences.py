@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lofi.cell import FLOOR, FULL, KEEP_ALL
-from lofi.report.audit import Audit, Row, mean_row, over_datasets, token_share
+from lofi.report.audit import Audit, mean_row, over_datasets, token_share
 from lofi.report.words import (
     correlation,
     count,
@@ -17,6 +17,7 @@ from lofi.report.words import (
     points,
     share_with_interval,
 )
+from lofi.tables import Row
 
 MID = 0.25
 SMALL = 0.01  # one point: below it accuracy is said to hardly move

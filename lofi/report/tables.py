@@ -5,8 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lofi.cell import FLOOR, FULL
-from lofi.report.audit import Audit, Row
+from lofi.report.audit import Audit
+from lofi.report.how import How
 from lofi.report.words import NONE, count, interval, keep_label, number, p_value, percent, weights_label
+from lofi.tables import Row
+
+MOST = 3000  # rows of one table
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Table:
     rows: list[list[Entry]]
     marked: frozenset[int] = frozenset()  # places of the full and floor rows, and of primary correlations
     left_out: int = 0
+    how: How | None = None
 
 
 def text(label: str, column: str, definition: str = "") -> Column:
@@ -162,14 +167,16 @@ CORRELATIONS = (
 )
 
 
-def table(id: str, caption: str, columns: Sequence[Column], rows: list[Row], most: int) -> Table:
+def table(
+    id: str, caption: str, columns: Sequence[Column], rows: list[Row], most: int = MOST, how: How | None = None
+) -> Table:
     """Rows written out, at most so many."""
     shown = rows[:most]
     with_bounds = {c.bounds for c in columns if any(row.get(f"{c.bounds}_low") is not None for row in rows)}
     columns = [c if c.bounds in with_bounds else replace(c, bounds="") for c in columns]
     entries = [[_entry(c, row) for c in columns] for row in shown]
     marked = frozenset(i for i, row in enumerate(shown) if row.get("method") in (FULL, FLOOR) or row.get("primary"))
-    return Table(id, caption, columns, entries, marked, len(rows) - len(shown))
+    return Table(id, caption, columns, entries, marked, len(rows) - len(shown), how)
 
 
 def _entry(column: Column, row: Row) -> Entry:

@@ -3,15 +3,14 @@
 import csv
 import io
 import json
-import math
 import re
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from lofi.errors import UserError, unknown
+from lofi.tables import open_views, plain
 
 FORMATS = ("table", "csv", "json")
 READING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
@@ -25,7 +24,7 @@ def query(sql: str, tables: Path, format: str = "table") -> str:
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
     with duckdb.connect() as con:
-        _open_tables(con, tables)
+        open_views(con, tables)
         try:
             statements = con.extract_statements(sql)
             if len(statements) != 1 or statements[0].type not in READING:
@@ -34,22 +33,10 @@ def query(sql: str, tables: Path, format: str = "table") -> str:
                 _open_samples(con, tables)
             con.execute(statements[0])
             names = [column[0] for column in con.description or []]
-            rows = [tuple(map(_plain, row)) for row in con.fetchall()]
+            rows = [tuple(map(plain, row)) for row in con.fetchall()]
         except duckdb.Error as error:
             raise UserError(_one_line(error)) from error
     return {"table": as_table, "csv": as_csv, "json": as_json}[format](names, rows)
-
-
-def _open_tables(con: duckdb.DuckDBPyConnection, tables: Path) -> None:
-    """Make a view of each Parquet file in the folder."""
-    files = sorted(tables.glob("[!.]*.parquet"))
-    if not files:
-        raise UserError(f"there are no tables in {tables}; make them with: lofi aggregate")
-    for file in files:
-        try:
-            con.read_parquet(str(file)).create_view(file.stem)
-        except duckdb.Error as error:
-            raise UserError(f"{file} cannot be read; make the tables again with: lofi aggregate") from error
 
 
 def _open_samples(con: duckdb.DuckDBPyConnection, tables: Path) -> None:
@@ -65,12 +52,6 @@ def _one_line(error: duckdb.Error) -> str:
     """Take a DuckDB error without its drawing of the place."""
     lines = [line.strip() for line in str(error).split("\n\nLINE ")[0].splitlines()]
     return " ".join(line for line in lines if line)
-
-
-def _plain(value: Any) -> Any:
-    """Take an exact decimal as a float, and what is not a finite number as NULL."""
-    value = float(value) if isinstance(value, Decimal) else value
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def as_table(names: list[str], rows: list[tuple[Any, ...]]) -> str:

@@ -48,8 +48,9 @@ ALLOWED: dict[str, set[str]] = {
     "reduction": {"cell", "engine", "errors", "methods", "models", "sweep"},
     "pretrained": {"models"},
     "answers": {"engine", "errors", "models"},
-    "stats": {"cell", "edits", "errors", "store"},
-    "report": {"cell", "errors", "store"},
+    "tables": {"errors"},
+    "stats": {"cell", "edits", "errors", "store", "tables"},
+    "report": {"cell", "errors", "store", "tables"},
     "dataset_pages": {"data", "scoring", "stats"},
     "training": {"data", "errors", "models", "progress"},
     "commands": {

@@ -3,7 +3,6 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -409,14 +408,6 @@ def test_the_choice_is_even_capped_and_does_not_depend_on_order(results, tmp_pat
 @pytest.mark.parametrize("content", [None, b"", b"not an image", b"\x89PNG\r\n\x1a\n"])
 def test_a_broken_image_is_no_thumbnail(content):
     assert drilldown.thumbnail(content, "img-0") is None
-
-
-def test_the_report_imports_only_the_store_of_lofi():
-    folder = Path(build_module.__file__).parent
-    allowed = {"lofi", "lofi.store", "lofi.cell", "lofi.errors"}
-    for path in folder.glob("*.py"):
-        for name in re.findall(r"^(?:from|import) (lofi[\w.]*)", path.read_text(), re.M):
-            assert name in allowed or name.startswith("lofi.report"), f"{path.name} imports {name}"
 
 
 def test_figure_titles_say_why_there_is_nothing_to_draw():

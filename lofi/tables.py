@@ -1,0 +1,56 @@
+"""The tables of the aggregate stage, opened to be read with SQL."""
+
+import math
+from decimal import Decimal
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import duckdb
+
+from lofi.errors import UserError
+
+Row = dict[str, Any]
+
+
+class Tables:
+    """A folder of tables, each a view of its name; `with` closes it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.connection = duckdb.connect()
+        self.connection.execute("SET threads = 2")
+        self.names = open_views(self.connection, folder)
+
+    def __enter__(self) -> "Tables":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.connection.close()
+
+    def rows(self, sql: str) -> list[Row]:
+        """What one SELECT finds, in the order that it asks for."""
+        self.connection.execute(sql)
+        names = [column[0] for column in self.connection.description or ()]
+        return [dict(zip(names, map(plain, row), strict=True)) for row in self.connection.fetchall()]
+
+
+def open_views(connection: duckdb.DuckDBPyConnection, folder: Path) -> frozenset[str]:
+    """Make a view of each Parquet file in the folder; their names."""
+    files = sorted(folder.glob("[!.]*.parquet"))
+    if not files:
+        raise UserError(f"there are no tables in {folder}; make them with: lofi aggregate")
+    for file in files:
+        try:
+            connection.read_parquet(str(file)).create_view(file.stem)
+        except duckdb.Error as error:
+            raise UserError(f"{file} cannot be read; make the tables again with: lofi aggregate") from error
+    return frozenset(file.stem for file in files)
+
+
+def plain(value: Any) -> Any:
+    """Take an exact decimal as a float, and what is not a finite number as None."""
+    value = float(value) if isinstance(value, Decimal) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
