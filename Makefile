@@ -19,10 +19,11 @@ help: ## this list
 
 setup: $(VENV)/.ready ## a .venv with the pinned packages
 
-$(VENV)/.ready: envs/requirements.lock pyproject.toml
+$(VENV)/.ready: envs/requirements.lock envs/tests.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("lofi needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + "; set PYTHON=") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --requirement envs/requirements.lock
+	$(BIN)/pip install --quiet --no-deps --requirement envs/tests.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -52,4 +53,4 @@ docs: setup ## docs/methods.md, families.md and datasets.md from registries, car
 	python -m lofi.dataset_pages > docs/datasets.md
 
 clean: ## remove results, reports and logs, but not the .venv
-	rm -rf results logs benchmarks reports/index.html .snakemake
+	rm -rf results logs benchmarks reports/index.html reports/index_files .snakemake

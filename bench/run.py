@@ -1,4 +1,4 @@
-"""Benchmarks as ratios: each item is timed next to its reference, in turns, in the same run.
+"""Benchmarks as ratios: each item is timed next to its reference, in turns, in the same run. The report is in seconds.
 
 `make bench` runs all, `make bench ITEMS="ipr_vs_svd"` some. Writes bench/results.json.
 """
@@ -24,7 +24,7 @@ ROUNDS = 7
 
 @dataclass(frozen=True)
 class Item:
-    """One measured ratio: how many times faster than its reference."""
+    """One measured ratio: how many times faster than its reference; in seconds where it has none."""
 
     name: str
     value: float
@@ -158,6 +158,22 @@ def resampling_vs_gathering() -> Item:
     return Item("resampling_vs_gathering", ratio, "x", reference, (ratio, ratio), 1)
 
 
+def report_scale() -> Item:
+    """The report of 2,000 cells and 10^7 samples: seconds until Chromium has loaded it from disk."""
+    from report_scale import build_apart, large_sweep, opening
+
+    with tempfile.TemporaryDirectory() as folder:
+        large = large_sweep(Path(folder) / "results")
+        built = build_apart(large, Path(folder) / "built")
+        loads, paints = zip(*opening(built, Path(folder) / "profiles"), strict=True)
+    reference = (
+        f"{large.n_cells} cells, {large.n_samples / 1e6:.1f} million samples, {large.n_flips / 1e6:.1f} million flips: "
+        f"a page of {built.page_bytes / 1e6:.1f} MB, {built.side_bytes / 1e6:.1f} MB beside it; built in "
+        f"{built.seconds:.0f} s with {built.peak_bytes / 1e9:.1f} GB; first paint at {statistics.median(paints):.2f} s"
+    )
+    return Item("report_scale", statistics.median(loads), "s", reference, (min(loads), max(loads)), len(loads))
+
+
 ITEMS = {
     item.__name__: item
     for item in (
@@ -168,6 +184,7 @@ ITEMS = {
         loader_vs_decode_gpu,
         loader_vs_decode_large,
         resampling_vs_gathering,
+        report_scale,
     )
 }
 

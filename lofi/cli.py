@@ -95,6 +95,11 @@ def _add_stages(to: _Commands) -> None:
     report.add_argument("--output", type=Path, default=Path("reports/index.html"))
     report.add_argument("--date", help="the date to print (default: today)")
 
+    sentence = "write the report's figures as SVG, PDF and CSV, and a LaTeX table, for a paper"
+    figures = to.add_on_sweep("figures", commands.figures, sentence)
+    figures.add_argument("--output", type=Path, default=Path("reports/figures"), help="default: reports/figures")
+    figures.add_argument("--only", nargs="+", default=[], metavar="NAME", help="only these, such as fig-answer")
+
 
 def _add_check(to: _Commands) -> None:
     """Two uses: a config before the sweep, its results after it."""

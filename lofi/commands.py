@@ -200,7 +200,7 @@ def aggregate(options: Namespace) -> None:
 
     sweep = load(options.config)
     aggregate(
-        [options.results / cell.path(shard) for cell in sweep.cells() for shard in range(sweep.shards)],
+        _sample_files(sweep, options.results),
         options.results / "tables",
         options.results / "audit.duckdb",
         metrics={spec.name: get_card(spec.card_name).metrics for spec in sweep.datasets},
@@ -220,7 +220,7 @@ def report(options: Namespace) -> None:
     sweep = load(options.config)
     build(
         sweep.to_dict(),
-        [options.results / cell.path(shard) for cell in sweep.cells() for shard in range(sweep.shards)],
+        _sample_files(sweep, options.results),
         options.results / "tables",
         options.results / "data",
         options.output,
@@ -229,6 +229,17 @@ def report(options: Namespace) -> None:
         # other datasets' images are not ours to put into a page
         thumbnails={spec.name for spec in sweep.datasets if get_card(spec.card_name).source.startswith(GENERATED)},
     )
+
+
+def figures(options: Namespace) -> None:
+    """Write the figures as files."""
+    from lofi.config import load
+    from lofi.report.paper import write
+
+    sweep = load(options.config)
+    expected, tables = _sample_files(sweep, options.results), options.results / "tables"
+    for path in write(sweep.to_dict(), expected, tables, options.output, options.only):
+        print(path)
 
 
 def query(options: Namespace) -> None:
@@ -260,6 +271,10 @@ def _job(options: Namespace) -> Any:
     from lofi.engine.job import open_job
 
     return open_job(options.results, load(options.config), options.model, options.dataset, options.shard)
+
+
+def _sample_files(sweep: Any, results: Path) -> list[Path]:
+    return [results / cell.path(shard) for cell in sweep.cells() for shard in range(sweep.shards)]
 
 
 def _before_torch() -> None:

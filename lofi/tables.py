@@ -32,7 +32,10 @@ class Tables:
 
     def rows(self, sql: str) -> list[Row]:
         """What one SELECT finds, in the order that it asks for."""
-        self.connection.execute(sql)
+        try:
+            self.connection.execute(sql)
+        except (duckdb.CatalogException, duckdb.BinderException) as error:
+            raise UserError(f"{self.folder} lacks what is read from it; make it again with: lofi aggregate") from error
         names = [column[0] for column in self.connection.description or ()]
         return [dict(zip(names, map(plain, row), strict=True)) for row in self.connection.fetchall()]
 
@@ -54,3 +57,8 @@ def plain(value: Any) -> Any:
     """Take an exact decimal as a float, and what is not a finite number as None."""
     value = float(value) if isinstance(value, Decimal) else value
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def literal(text: str) -> str:
+    """A text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"

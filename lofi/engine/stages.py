@@ -27,6 +27,8 @@ from lofi.models.adapter import Adapter
 from lofi.models.clip_text import load_text_tower
 from lofi.models.load import load_model
 from lofi.models.weights import quantise
+from lofi.plan.flops import row_costs
+from lofi.plan.shape import decoder_of
 from lofi.progress import Progress
 from lofi.provenance import commit, machine, versions
 from lofi.store import read_if_valid
@@ -194,7 +196,19 @@ def provenance(job: Job, session: Session) -> dict[str, Any]:
         "constants": dict(session.constants.values),
         **({"quantised": asdict(session.quantised)} if session.quantised else {}),
         "batch_images": job.model.batch_images,
+        "decoder": _decoder_costs(session.adapter),
         "shard": [job.shard, job.sweep.shards],
+    }
+
+
+def _decoder_costs(adapter: Adapter) -> dict[str, float]:
+    """What a token and a pair of tokens cost one decoder layer: with the stored counts, the operations of a prefill."""
+    decoder = decoder_of(adapter.config)
+    per_token, per_pair = row_costs(decoder)
+    return {
+        "flops_per_token": per_token,
+        "flops_per_pair": per_pair,
+        "cache_bytes_per_token": 2 * decoder.keys * adapter.dtype.itemsize,  # a key and a value
     }
 
 

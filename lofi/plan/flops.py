@@ -92,6 +92,11 @@ def layer(decoder: Decoder, tokens: float, keys: float) -> float:
     return projections + 3 * dense(tokens, d, decoder.mlp) + attention(tokens, keys, q)
 
 
+def row_costs(decoder: Decoder) -> tuple[float, float]:
+    """What one token costs a layer, and what a pair does: n tokens cost n of the first and n * n of the second."""
+    return layer(decoder, 1, 0), attention(1, 1, decoder.queries)
+
+
 def logits(decoder: Decoder, rows: float) -> float:
     """Rows of states to rows of logits."""
     return dense(rows, decoder.width, decoder.vocabulary)

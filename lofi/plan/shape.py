@@ -103,7 +103,7 @@ def read_shape(folder: Path) -> Shape:
 def shape_of(config: Any) -> Shape:
     """The shape that a transformers config describes."""
     vision, family = config.vision_config, str(config.model_type)
-    decoder = _decoder(config)
+    decoder = decoder_of(config)
     patch = _one(vision.patch_size)
     sized = getattr(vision, "image_size", None)
     merge = _merge(config, _one(sized) // patch if sized else 0)
@@ -128,7 +128,8 @@ def _one(size: Any) -> int:
     return int(size if isinstance(size, int) else size[0])
 
 
-def _decoder(config: Any) -> Decoder:
+def decoder_of(config: Any) -> Decoder:
+    """The language model that a transformers config describes."""
     text = config.get_text_config()
     heads: int = text.num_attention_heads
     head: int = getattr(text, "head_dim", None) or text.hidden_size // heads

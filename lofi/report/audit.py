@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 
 from lofi.cell import AS_LOADED, FLOOR, FULL, KEEP_ALL, OWN_COUNT
 from lofi.errors import UserError
+from lofi.report.side import Side
 from lofi.report.words import method_label
 from lofi.tables import Row, Tables
 
 AXES = ("model", "dataset", "method", "keep", "seed")
 REQUIRED = ("cells", "correlations", "flips", "runs")
 BASELINES = (FULL, FLOOR)
-# Columns of the cells table that the page shows. There are a thousand more, for every spectrum: of those only the
-# primary one is read.
+# Columns of the cells table that the page shows. There are a thousand more, for every spectrum.
 SHOWN = (
     *("model", "dataset", "method", "weights", "keep", "seed", "keep_ratio", "n", "n_errors"),
     *("accuracy", "accuracy_low", "accuracy_high", "accuracy_full", "relative_accuracy"),
@@ -27,6 +27,15 @@ SHOWN = (
     *("n_neg_flip", "n_pos_flip", "n_wrong_to_other", "n_right_to_other"),
     *("kl", "unparsed", "kept_tokens", "kept_tokens_min", "kept_tokens_max", "full_tokens", "layer_mean_tokens"),
 )
+
+
+@dataclass(frozen=True)
+class Making:
+    """How the report itself is made."""
+
+    command: str = ""
+    generated: str | None = None  # a date, or None for a page that depends on nothing but its input
+    expected: int = 0  # sample files that the sweep asks for; 0 where nobody said
 
 
 @dataclass(frozen=True)
@@ -41,10 +50,12 @@ class Audit:
     datasets: tuple[str, ...]
     methods: tuple[str, ...]  # without full and floor
     random: str | None  # the method that drops tokens at random: the baseline of every other
-    metrics: list[Row] = field(default_factory=list)  # figures of whole datasets
     stability: list[Row] = field(default_factory=list)  # empty where self-agreement was not measured
     twins: dict[str, str] = field(default_factory=dict)  # on quantised weights -> the same method on those as loaded
     source: Tables | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)  # of the sweep
+    making: Making = Making()
+    side: Side | None = None  # None where nothing is written beside the page
 
     def select(self, sql: str) -> list[Row]:
         """Rows of any table of the sweep. What a page prints from them, its `How` quotes."""
@@ -186,8 +197,7 @@ def read(tables: Path, sweep: Mapping[str, Any]) -> Audit:
     if lacking := [name for name in REQUIRED if not (tables / f"{name}.parquet").is_file()]:
         raise UserError(f"{tables} has no {', '.join(f'{n}.parquet' for n in lacking)}; run `lofi aggregate` first")
     correlations = read_rows(tables / "correlations.parquet")
-    spectral = {spectral_column(row) for row in correlations if row["primary"]}
-    cells = read_rows(tables / "cells.parquet", {*SHOWN, *spectral})
+    cells = read_rows(tables / "cells.parquet", set(SHOWN))
     if not any(cell["method"] == FULL for cell in cells):
         raise UserError(f"{tables / 'cells.parquet'} has no cell of method {FULL!r}; run `lofi aggregate` again")
     for cell in cells:
@@ -196,7 +206,7 @@ def read(tables: Path, sweep: Mapping[str, Any]) -> Audit:
         numbers = (cell.get("n_wrong_to_other"), cell.get("n_right_to_other"))
         cell["n_exchanged"] = None if None in numbers else sum(numbers)
     methods = ordered(sweep.get("methods"), cells, "method", lambda name: name not in BASELINES)
-    optional = {name: tables / f"{name}.parquet" for name in ("comparisons", "metrics", "stability")}
+    optional = {name: tables / f"{name}.parquet" for name in ("comparisons", "stability")}
     found = {name: read_rows(path) if path.is_file() else [] for name, path in optional.items()}
     return Audit(
         cells=sorted(cells, key=lambda cell: tuple(cell[axis] for axis in AXES)),
@@ -207,17 +217,11 @@ def read(tables: Path, sweep: Mapping[str, Any]) -> Audit:
         datasets=ordered(sweep.get("datasets"), cells, "dataset"),
         methods=methods,
         random=baseline(sweep.get("methods"), methods),
-        metrics=found["metrics"],
         stability=found["stability"],
         twins=twins_of(sweep.get("methods")),
         source=Tables(tables),
+        config=sweep,
     )
-
-
-def spectral_column(row: Row) -> str:
-    """The wide column of the cells table that a correlation is about."""
-    form = "centred" if row["centred"] else "raw"
-    return f"{row['delta']}_{row['statistic']}_{row['site']}_{row['tokens']}_{form}"
 
 
 def read_rows(path: Path, columns: Collection[str] | None = None) -> list[Row]:

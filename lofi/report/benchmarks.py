@@ -1,11 +1,10 @@
 """Figures of whole datasets: what papers quote of each benchmark, each with its counterpart for agreement."""
 
-from dataclasses import dataclass
-
 from lofi.report.audit import AXES, Audit, groups, mean_row
-from lofi.report.tables import KEEP, METHOD, Column, Table, table, telling, text
+from lofi.report.how import How
+from lofi.report.tables import KEEP, METHOD, Column, Table, table, telling, text, whole
 from lofi.report.words import interval, number, number_interval, percent
-from lofi.tables import Row
+from lofi.tables import Row, literal
 
 SHARE = "share"  # the unit of figures that are written in percent
 AGREEMENT = "agreement"
@@ -23,36 +22,35 @@ NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class Benchmark:
-    """The tables of one dataset; `by_category` where it has figures by category."""
-
-    whole: Table
-    by_category: Table | None
+MADE_BY = ("stats/metrics.sql", "stats/ratios.sql", "stats/metrics.py:figures_of")
 
 
-def benchmarks(audit: Audit, most: int) -> list[Benchmark]:
-    """One for each dataset that has figures."""
-    most = max(1, most // len(audit.datasets))
-    made = []
-    for i, dataset in enumerate(audit.datasets):
-        rows = [row for row in audit.metrics if row["dataset"] == dataset]
-        whole = [row for row in rows if row["category"] is None]
-        parts = [row for row in rows if row["category"] is not None]
-        tables = [
-            _table(audit, f"figures-{i}{end}", f"{dataset}: {caption}", figures, most, more) if figures else None
-            for end, caption, figures, more in (
-                ("", "figures of the whole dataset", whole, []),
-                ("-parts", "figures by category", parts, [text("category", "category")]),
-            )
-        ]
-        if tables[0]:
-            made.append(Benchmark(tables[0], tables[1]))
-    return made
+def query(dataset: str) -> str:
+    """The SELECT of all figures of one dataset, one row per seed, in the order of its card."""
+    return (
+        "SELECT model, method, keep, seed, metric, category, basis, value, low, high, n, unit\n"
+        f"FROM metrics\nWHERE dataset = {literal(dataset)}"
+    )
 
 
-def _table(audit: Audit, id: str, caption: str, figures: list[Row], most: int, more: list[Column]) -> Table:
+def benchmarks(audit: Audit, dataset: str, name: str, most: int) -> list[Table]:
+    """The figures of the whole dataset, then those by category, where it has such."""
+    rows = [{**row, "dataset": dataset} for row in audit.select(query(dataset))]
+    found = {
+        f"{name}-figures": ("figures of the whole dataset", [row for row in rows if row["category"] is None]),
+        f"{name}-parts": ("figures by category", [row for row in rows if row["category"] is not None]),
+    }
+    return [
+        _table(audit, id, f"{dataset}: {caption}, means over seeds", figures, most)
+        for id, (caption, figures) in found.items()
+        if figures
+    ]
+
+
+def _table(audit: Audit, id: str, caption: str, figures: list[Row], most: int) -> Table:
     """One row per point of the sweep, and category; one column per figure and basis."""
+    dataset, of_parts = figures[0]["dataset"], figures[0]["category"] is not None
+    more = [text("category", "category")] if of_parts else []
     columns = [_column(row) for row in {_key(row): row for row in figures}.values()]
     at = {tuple(group[0][axis] for axis in POINT): group for group in groups(figures, POINT)}
     rows = [
@@ -60,14 +58,17 @@ def _table(audit: Audit, id: str, caption: str, figures: list[Row], most: int, m
         for point in audit.points
         for group in groups(at.get(tuple(point[axis] for axis in POINT), []), ("category",))
     ]
-    return table(id, caption, telling(audit, [METHOD, KEEP, *more, *columns]), rows, most)
+    columns = telling(audit, [METHOD, KEEP, *more, *columns, whole("n", "n", "n")])
+    how = How(query(dataset), MADE_BY, "n: samples, each counted in every seed; the query has a row for each seed")
+    return table(id, caption, columns, rows, most, how)
 
 
 def _values(rows: list[Row]) -> Row:
     """The figures of one point, the mean over its seeds, under their keys."""
-    values: Row = {"category": rows[0]["category"]}
+    values: Row = {"category": rows[0]["category"], "n": 0}
     for group in groups(rows, ("metric", "basis")):
         mean, key = mean_row(group, ("metric", "basis")), _key(group[0])
+        values["n"] = max(values["n"], mean["n"])
         values |= {key: mean["value"], f"{key}_low": mean["low"], f"{key}_high": mean["high"]}
     return values
 

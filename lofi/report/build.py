@@ -1,27 +1,24 @@
-"""Put the page together: tables in, one self-contained HTML file out."""
+"""Put the report together: tables in, one HTML file and the folder of its samples out."""
 
-import base64
-import hashlib
-import json
-import os
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
-from lofi import __version__
 from lofi.errors import UserError
-from lofi.report import benchmarks, drilldown, figures, overview, quantised, self_agreement, sentences
-from lofi.report.audit import Audit, read
-from lofi.report.tables import correlation_table, flip_table, kept_tables
+from lofi.report import explorer
+from lofi.report.audit import Audit, Making, read
+from lofi.report.completeness import check_complete
+from lofi.report.fit import fitted
+from lofi.report.page import Page
+from lofi.report.pages import PAGES
+from lofi.report.publish import draft, folder_of
+from lofi.report.render import render
+from lofi.report.sources import sources_page
+from lofi.report.words import count
 
-HERE = Path(__file__).parent
-MAX_BYTES = 5_000_000
-# Most samples, and most rows of each kind of table: fewer where the page would grow too large.
-CAPS = ((drilldown.CAP, 1500), (75, 700), (30, 300), (0, 100))
+MAX_BYTES = 15_000_000
+NAMED = 5  # models or datasets that are still named before they are counted
 
 
 def build(
@@ -42,85 +39,38 @@ def build(
     page that depends on nothing but its input. thumbnails: the datasets whose licence allows images in the page.
     """
     audit = read(tables, sweep)
-    overview.check_complete(audit, expected)
-    context = _context(audit, sweep, expected, command=command, generated=generated)
-    for cap, most in CAPS:
-        page = render(context | _tables(audit, most) | _samples(audit, tables, data, thumbnails, cap))
-        if len(page.encode()) <= MAX_BYTES:
-            _write(page, output)
-            return
-    raise UserError(
-        f"the report would be larger than {MAX_BYTES // 1_000_000} MB; split the sweep into reports of fewer datasets"
+    check_complete(audit, expected)
+    with draft(output) as made:
+        side = explorer.write(audit, tables, data, folder_of(made), thumbnails)
+        audit = replace(audit, making=Making(command, generated, len(expected)), side=side)
+        text = render(all_pages(audit), title=title(audit), lede=lede(audit)).encode()
+        if len(text) > MAX_BYTES:
+            raise UserError(
+                f"the report would have {len(text) / 1e6:.1f} MB, more than {MAX_BYTES / 1e6:.0f}; "
+                "split the sweep into reports of fewer datasets"
+            )
+        made.write_bytes(text)
+
+
+def all_pages(audit: Audit) -> list[Page]:
+    """Every page in order, and last where their numbers come from."""
+    pages = fitted([page for make in PAGES for page in make(audit)])
+    return [*pages, sources_page(pages)]
+
+
+def title(audit: Audit) -> str:
+    """What the browser's tab says."""
+    return f"lofi report: {', '.join(audit.models[:3])} on {', '.join(audit.datasets[:4])}"
+
+
+def lede(audit: Audit) -> str:
+    """What was run, in one sentence."""
+    models, datasets = (
+        ", ".join(names) if len(names) <= NAMED else count(len(names), noun)
+        for names, noun in ((audit.models, "model"), (audit.datasets, "dataset"))
     )
-
-
-def _context(
-    audit: Audit, sweep: Mapping[str, Any], expected: Sequence[Path], *, command: str, generated: str | None
-) -> dict[str, Any]:
-    return {
-        "audit": audit,
-        "version": __version__,
-        "command": command,
-        "generated": generated,
-        "config": json.dumps(dict(sweep), indent=2),
-        "sentences": [*sentences.answer(audit), *filter(None, [quantised.answer(audit)])],
-        "warnings": overview.warnings(audit),
-        "counts": overview.counts(audit, expected),
-        "provenance": overview.provenance(audit),
-        "settings": overview.settings(audit),
-        "failures": sorted((run for run in audit.runs if run["errors"]), key=lambda run: -run["errors"]),
-        "stability": self_agreement.lead(audit),
-        "fig_answer": figures.kept_against_kept(audit),
-        "fig_keep": figures.by_keep(audit),
-        "fig_flips": figures.flip_classes(audit),
-        "fig_ipr": figures.ipr(audit),
-    }
-
-
-def _tables(audit: Audit, most: int) -> dict[str, Any]:
-    return {
-        "kept_tables": kept_tables(audit, most),
-        "benchmarks": benchmarks.benchmarks(audit, most),
-        "flip_table": flip_table(audit, most),
-        "correlation_table": correlation_table(audit, most),
-        "stability_table": self_agreement.stability_table(audit, most),
-    }
-
-
-def _samples(audit: Audit, folder: Path, data: Path, thumbnails: Collection[str], cap: int) -> dict[str, Any]:
-    chosen, total = drilldown.choose(audit, folder, cap)
-    samples, images = drilldown.samples(chosen, data, thumbnails)
-    filters = {
-        name: list(dict.fromkeys(getattr(sample, name) for sample in samples))
-        for name in ("model", "dataset", "method", "keep", "kind")
-    }
-    return {"samples": samples, "images": images, "n_flips": total, "filters": filters}
-
-
-def render(context: Mapping[str, Any]) -> str:
-    """The page. Everything but lofi's own style, script and drawings is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    how = "with visual tokens dropped or weights quantised" if audit.quantised else "with visual tokens dropped"
+    return (
+        f"{models} on {datasets}, {how} by {count(len(audit.methods), 'method')}, each compared answer by answer "
+        "with the full model."
     )
-    script = (HERE / "app.js").read_text()
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template("template.html.j2").render(
-        **context,
-        style=Markup((HERE / "style.css").read_text()),
-        script=Markup(script),
-        script_digest=digest,
-    )
-
-
-def _write(page: str, output: Path) -> None:
-    """All of the page or nothing: temporary name, then rename."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(page)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, output)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

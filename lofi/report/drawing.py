@@ -1,7 +1,5 @@
 """How every figure looks, and how it becomes inline SVG: one palette, one order, the same bytes from the same data."""
 
-import io
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,14 +7,19 @@ from typing import Any
 
 import matplotlib
 import seaborn as sns
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Canvas
+from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from lofi.report.how import How
+from lofi.report.svg import inline
 from lofi.tables import Row
 
 WIDTH = 9.2
+MAX_VECTORS = 1500  # more points than this are drawn as a picture inside the drawing
 LEGEND_LETTERS = 120  # that fit on one line, with 7 for each handle
 MARKERS = "osD^vPX<>p*h"
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)))
@@ -24,6 +27,7 @@ COLOURS = (0, 1, 2, 3, 4, 9, 5, 8, 6)  # of seaborn's "colorblind", strongest fi
 SETTINGS = {
     "svg.fonttype": "none",
     "svg.hashsalt": "lofi",
+    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.labelsize": 9,
@@ -60,7 +64,7 @@ class Figure:
     def svg(self) -> Markup:
         """The drawing for the page."""
         with matplotlib.rc_context(SETTINGS):
-            return svg(self.canvas, self.id, self.title, self.caption)
+            return inline(self.canvas, self.id, self.title, self.caption)
 
 
 def styles(methods: Sequence[str], baseline: str | None) -> dict[str, Style]:
@@ -76,25 +80,6 @@ def styles(methods: Sequence[str], baseline: str | None) -> dict[str, Style]:
             palette[COLOURS[i % len(COLOURS)]], MARKERS[(i + 1) % len(MARKERS)], DASHES[i % len(DASHES)]
         )
     return found
-
-
-def svg(canvas: Canvas, name: str, title: str, description: str) -> Markup:
-    """The drawing as inline SVG with text as text, its own ids, a title for screen readers and no dates."""
-    buffer = io.StringIO()
-    canvas.savefig(buffer, format="svg", dpi=150, metadata={"Date": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.S)
-    text = re.sub(r'\bid="', f'id="{name}-', text)
-    text = text.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
-    head = re.search(r'viewBox="([^"]*)"', text)
-    box = head.group(1) if head else "0 0 100 100"
-    opening = (
-        f'<svg viewBox="{box}" role="img" aria-labelledby="{name}-title {name}-desc" version="1.1" '
-        f'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
-        f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-desc">{escape(description)}</desc>'
-    )
-    return Markup(re.sub(r"^<svg[^>]*>", lambda _: opening, re.sub(r"\n\s*", "\n", text), count=1).strip())
 
 
 def canvas(rows: int, columns: int, height: float, **options: Any) -> tuple[Canvas, list[list[Axes]]]:
@@ -118,15 +103,25 @@ def legend(figure: Canvas, axes: Axes) -> None:
     """One legend for the whole figure, above it."""
     handles, labels = axes.get_legend_handles_labels()
     rows = -(-sum(len(label) + 7 for label in labels) // LEGEND_LETTERS)
-    columns = max(1, -(-len(labels) // max(1, rows)))
+    longest = max(map(len, labels), default=0) + 7
+    columns = max(1, min(-(-len(labels) // max(1, rows)), LEGEND_LETTERS // longest))
     options: dict[str, Any] = {"handlelength": 2.3, "columnspacing": 1.1, "fontsize": 8.5, "frameon": False}
     figure.legend(handles, labels, loc="outside upper left", ncols=columns, **options)
+
+
+def marks(axis: Axis, places: Sequence[float]) -> None:
+    """Marks at these places of a logarithmic axis and nowhere else, written as plain numbers."""
+    axis.set_major_locator(FixedLocator(list(places)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
 
 
 def finish(
     figure: Canvas, name: str, title: str, caption: str, how: How | None = None, rows: Sequence[Row] = ()
 ) -> Figure:
     """The drawing with its words and numbers."""
+    for text in figure.findobj(Text):  # those that were written under other settings
+        text.set_parse_math(False)
     return Figure(name, title, caption, figure, how, tuple(rows))
 
 
@@ -140,3 +135,23 @@ def line(axes: Axes, rows: list[Row], x: list[float], y: str, style: Style, labe
     if all(row.get(f"{y}_low") is not None and row.get(f"{y}_high") is not None for row in rows):
         low, high = ([100 * row[f"{y}_{end}"] for row in rows] for end in ("low", "high"))
         axes.vlines(x, low, high, color=style.colour, linewidth=1, alpha=alpha)
+
+
+def floor_line(axes: Axes, agreement: float) -> None:
+    """The agreement of a second run of the full model."""
+    axes.axhline(100 * agreement, color="#333333", linewidth=1, linestyle=(0, (1, 1)))
+
+
+def as_picture(grid: Sequence[Sequence[Axes]], points: int) -> None:
+    """Draw what stands for more points than a browser should hold as a picture inside the drawing."""
+    if points > MAX_VECTORS:
+        for axes in (axes for row in grid for axes in row):
+            for artist in (*axes.lines, *axes.collections):
+                artist.set_rasterized(True)
+
+
+def spread(items: Sequence[str], most: int) -> list[str]:
+    """At most so many items, the ends included, evenly spaced: which keeps get a panel."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]

@@ -1,11 +1,11 @@
 """The answer in three sentences, written from the data for whatever outcome the data has."""
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 from lofi.cell import FLOOR, FULL, KEEP_ALL
 from lofi.report.audit import Audit, mean_row, over_datasets, token_share
+from lofi.report.page import Finding
 from lofi.report.words import (
     correlation,
     count,
@@ -24,20 +24,12 @@ SMALL = 0.01  # one point: below it accuracy is said to hardly move
 BUDGET = 0.1  # methods are compared where their layer-mean tokens lie this close to the request
 
 
-@dataclass(frozen=True)
-class Sentence:
-    """A headline and the numbers under it."""
-
-    headline: str
-    detail: str
-
-
-def answer(audit: Audit) -> list[Sentence]:
+def answer(audit: Audit) -> list[Finding]:
     """What harsh pruning does, which method keeps most answers, what the IPR says."""
     return [harsh(audit), best(audit), spectra(audit)]
 
 
-def harsh(audit: Audit) -> Sentence:
+def harsh(audit: Audit) -> Finding:
     """What the harshest keep does to accuracy, and what it does to answers."""
     keep = next((k for k in reversed(audit.keeps) if audit.as_loaded(k)), None)
     full = audit.overall.get((FULL, KEEP_ALL))
@@ -46,7 +38,7 @@ def harsh(audit: Audit) -> Sentence:
     rows = audit.as_loaded(keep)
     reduced = mean_row([{**row, "keep": keep} for row in rows], ("keep",))
     if None in (reduced["agreement"], reduced["accuracy"], full["accuracy"]):
-        return Sentence("Agreement is undefined at the harshest keep.", "Too few samples could be evaluated.")
+        return Finding("Agreement is undefined at the harshest keep.", "Too few samples could be evaluated.")
     before = reduced.get("accuracy_full") or full["accuracy"]  # of the same samples
     change = reduced["accuracy"] - before
     changed = 1 - reduced["agreement"]
@@ -58,16 +50,16 @@ def harsh(audit: Audit) -> Sentence:
         f"{count(len(audit.pairs), 'pair')} of model and dataset, n = {count(reduced['n'], 'answer')}. "
         + floor_phrase(audit)
     )
-    return Sentence(_harsh_headline(audit, reduced, change, changed), detail)
+    return Finding(_harsh_headline(audit, reduced, change, changed), detail)
 
 
-def _no_mean(audit: Audit) -> Sentence:
+def _no_mean(audit: Audit) -> Finding:
     if any(audit.at(keep) for keep in audit.keeps):
-        return Sentence(
+        return Finding(
             "Tokens were dropped on quantised weights only.",
             "So what dropping them does by itself is unknown; the tables below give both together.",
         )
-    return Sentence(
+    return Finding(
         "No keep was run with one method on every model and dataset.",
         "So accuracy and answers cannot be averaged; the tables below give them cell by cell.",
     )
@@ -136,12 +128,12 @@ def comparable(audit: Audit, keep: str) -> list[Row]:
     return rows
 
 
-def best(audit: Audit) -> Sentence:
+def best(audit: Audit) -> Finding:
     """Which method keeps most answers at a middle keep, and whether it beats random."""
     keep = mid_keep(audit)
     rows = comparable(audit, keep) if keep else []
     if keep is None or not rows:
-        return Sentence(
+        return Finding(
             "Methods cannot be compared on this sweep.",
             "There is no keep below 1 at which a method was run on every model and dataset, its weights as loaded, "
             "at the layer-mean asked for.",
@@ -159,16 +151,16 @@ def best(audit: Audit) -> Sentence:
     )
     others = [row for row in rows if row["method"] == audit.random]
     if len(rows) == 1:
-        return Sentence(f"{where}, {names[0]} was the only method to compare.", f"{detail}.{aside}")
+        return Finding(f"{where}, {names[0]} was the only method to compare.", f"{detail}.{aside}")
     if not others:
-        return Sentence(
+        return Finding(
             f"{where}, {_most(names)}.", f"{detail}. Random was not run, so the gain over it is unknown.{aside}"
         )
     if audit.random in names:
         headline = f"{where}, no method beats random."
-        return Sentence(headline, f"{detail}.{aside}")
+        return Finding(headline, f"{detail}.{aside}")
     headline, versus = _versus_random(audit, keep, winners[0], others[0])
-    return Sentence(f"{where}, {_most(names)}{headline}.", f"{detail}; {versus}.{aside}")
+    return Finding(f"{where}, {_most(names)}{headline}.", f"{detail}; {versus}.{aside}")
 
 
 def _most(names: list[str]) -> str:
@@ -220,23 +212,28 @@ def paired_difference(audit: Audit, keep: str, method: str) -> tuple[float | Non
     return mean["difference"], mean["difference_low"], mean["difference_high"]
 
 
-def spectra(audit: Audit) -> Sentence:
+def spectra(audit: Audit) -> Finding:
     """What the shift of the IPR says about answers among methods at one model, dataset and keep."""
     leading = audit.primary("within_model_dataset_keep")
     pooled = audit.primary("pooled")
     if leading is None or leading["pearson"] is None:
         note = (leading or {}).get("note") or "there must be at least two methods at one keep with spectra"
-        return Sentence("This sweep cannot test the IPR claim.", f"The correlation is undefined: {note}.")
+        return Finding("This sweep cannot test the IPR claim.", f"The correlation is undefined: {note}.")
     size = f"{count(leading['n_cells'], 'cell')} in {count(leading['n_groups'], 'group')}"
     detail = (
         f"Within (model, dataset, keep), the shift of log IPR_U and agreement have {correlation(leading)}, "
-        f"{p_value(leading['p'])} ({size})"
+        f"{p_value(leading['p'])}{_by_methods(leading)} ({size})"
     )
     if pooled is not None:
         detail += f"; pooled over all cells it is {correlation(pooled)}, which the keep alone can produce"
     if (raw := _raw_ipr(audit)) is not None:
         detail += f". Raw IPR, as in the paper, has {correlation(raw)} at equal keep"
-    return Sentence(_spectra_headline(leading), detail + ".")
+    return Finding(_spectra_headline(leading), detail + ".")
+
+
+def _by_methods(leading: Row) -> str:
+    p = leading.get("p_methods")
+    return "" if p is None else f", and {p_value(p)} where whole methods are exchanged"
 
 
 def _raw_ipr(audit: Audit) -> Row | None:
@@ -248,11 +245,16 @@ def _raw_ipr(audit: Audit) -> Row | None:
 
 
 def _spectra_headline(leading: Row) -> str:
-    p, r = leading["p"], leading["pearson"]
+    p, r, by_methods = leading["p"], leading["pearson"], leading.get("p_methods")
     if p is None:
         return "Whether the shift of the IPR predicts lost answers is undecided: its p value is undefined."
     if p >= 0.05:
         return "At equal keep, no link between the shift of the IPR and lost answers was found."
+    if by_methods is not None and by_methods >= 0.05:
+        return (
+            f"At equal keep, a rise of the IPR goes with {'fewer' if r < 0 else 'more'} kept answers, but no more "
+            "than exchanging whole methods can bring about."
+        )
     if r < 0:
         return "At equal keep, methods that raise the IPR more keep fewer answers."
     return "At equal keep, methods that raise the IPR more keep more answers: the reverse of the claim."

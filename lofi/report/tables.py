@@ -4,10 +4,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lofi.cell import FLOOR, FULL
+from lofi.cell import AS_LOADED, FLOOR, FULL
 from lofi.report.audit import Audit
 from lofi.report.how import How
-from lofi.report.words import NONE, count, interval, keep_label, number, p_value, percent, weights_label
+from lofi.report.words import (
+    count,
+    interval,
+    keep_label,
+    number,
+    number_interval,
+    percent,
+    weights_label,
+)
 from lofi.tables import Row
 
 MOST = 3000  # rows of one table
@@ -76,6 +84,17 @@ def decimal(label: str, column: str, definition: str = "", digits: int = 1) -> C
     return Column(label, lambda row: number(row.get(column), digits), lambda row: row.get(column), definition)
 
 
+def estimate(label: str, column: str, definition: str = "", digits: int = 2) -> Column:
+    """A plain number, with its interval where the row has one."""
+
+    def write(row: Row) -> str:
+        low, high = row.get(f"{column}_low"), row.get(f"{column}_high")
+        bounds = "" if low is None or high is None else f" {number_interval(low, high, digits)}"
+        return number(row.get(column), digits) + bounds
+
+    return Column(label, write, lambda row: row.get(column), definition, bounds=column)
+
+
 def _kept(row: Row) -> str:
     """The mean count, with the least and the greatest where images differ."""
     mean, low, high = (row.get(f"kept_tokens{end}") for end in ("", "_min", "_max"))
@@ -91,9 +110,6 @@ def _excess(row: Row) -> float | None:
 KEEP = Column("keep", lambda row: keep_label(row["keep"]), lambda row: row.get("keep_ratio"), "keep")
 METHOD = text("method", "method", "method")
 MODEL = text("model", "model")
-WEIGHTS = Column(
-    "weights", lambda row: weights_label(row["weights"]), lambda row: row["weights"], "weights", numeric=False
-)
 RATIO = Column(
     "accuracy kept",
     lambda row: percent(row.get("relative_accuracy")),
@@ -117,53 +133,6 @@ KEPT = (
     whole("n", "n", "n"),
     Column("kept tokens", _kept, lambda row: row.get("kept_tokens"), "kept-tokens"),
     decimal("layer-mean tokens", "layer_mean_tokens", "layer-mean"),
-)
-
-
-def _class(label: str, column: str, definition: str) -> tuple[Column, Column]:
-    return (whole(f"{label} (n)", f"n_{column}", definition), share(f"{label} (%)", column, definition))
-
-
-FLIPS = (
-    text("dataset", "dataset"),
-    METHOD,
-    KEEP,
-    whole("n", "n", "n"),
-    *_class("lost", "neg_flip", "neg-flip"),
-    *_class("gained", "pos_flip", "pos-flip"),
-    *_class("exchanged", "exchanged", "exchanged"),
-    decimal("KL", "kl", "kl", 3),
-    share("unparsed", "unparsed", "unparsed"),
-)
-EXPLORED = ("within_model_dataset_keep", "within_model_dataset", "pooled")  # scopes that are shown of every statistic
-CORRELATIONS = (
-    text("scope", "scope", "scopes"),
-    text("delta", "delta", "delta"),
-    text("statistic", "statistic", "spectral-statistics"),
-    text("site", "site", "sites"),
-    text("tokens", "tokens", "token-sets"),
-    Column("centred", lambda r: "yes" if r["centred"] else "no", lambda r: r["centred"], "centred", numeric=False),
-    decimal("Pearson r", "pearson", "correlation", 2),
-    Column(
-        "95 % interval",
-        lambda r: NONE if r["low"] is None else f"[{number(r['low'])}, {number(r['high'])}]",
-        lambda r: r["low"],
-        "correlation",
-    ),
-    decimal("Spearman ρ", "spearman", "correlation", 2),
-    Column("p", lambda r: p_value(r["p"]).removeprefix("p ").removeprefix("= "), lambda r: r["p"], "correlation"),
-    Column(
-        "p adjusted",
-        lambda r: p_value(r.get("p_adjusted")).removeprefix("p ").removeprefix("= "),
-        lambda r: r.get("p_adjusted"),
-        "p-adjusted",
-    ),
-    whole("cells", "n_cells"),
-    whole("groups", "n_groups"),
-    Column(
-        "resampled", lambda r: r.get("resampled") or NONE, lambda r: r.get("resampled"), "correlation", numeric=False
-    ),
-    Column("note", lambda r: r.get("note") or "", lambda r: r.get("note"), numeric=False),
 )
 
 
@@ -197,38 +166,11 @@ def _bar(value: float | None) -> float | None:
 
 def telling(audit: Audit, columns: Sequence[Column]) -> list[Column]:
     """With the columns that tell rows apart, where they do."""
-    by_weights = [column for c in columns for column in ((c, WEIGHTS) if c is METHOD and audit.quantised else (c,))]
+    quantised = audit.quantised
+
+    def weights(row: Row) -> str:
+        return weights_label(quantised.get(row["method"], AS_LOADED))
+
+    named = Column("weights", weights, weights, "weights", numeric=False)
+    by_weights = [column for c in columns for column in ((c, named) if c is METHOD and quantised else (c,))]
     return by_weights if len(audit.models) == 1 else [MODEL, *by_weights]
-
-
-def kept_tables(audit: Audit, most: int) -> list[Table]:
-    """Accuracy kept against answers kept: one table per dataset."""
-    columns = telling(audit, KEPT)
-    most = max(1, most // len(audit.datasets))
-    return [
-        table(
-            f"kept-{i}",
-            f"{dataset}: accuracy kept and answers kept, by method and keep",
-            columns,
-            [point for point in audit.points if point["dataset"] == dataset],
-            most,
-        )
-        for i, dataset in enumerate(audit.datasets)
-    ]
-
-
-def flip_table(audit: Audit, most: int) -> Table:
-    """Flip classes as counts and rates."""
-    rows = [point for point in audit.points if point["method"] != FULL]
-    return table("flips", "Flip classes: what became of the answers that changed", telling(audit, FLIPS), rows, most)
-
-
-def correlation_table(audit: Audit, most: int) -> Table:
-    """The primary correlations in every scope first, then all others of three scopes, the leading one first, by p."""
-
-    def rank(row: Row) -> tuple[bool, int, float]:
-        return not row["primary"], -len(row["scope"]), 2.0 if row["p"] is None else row["p"]
-
-    shown = [row for row in audit.correlations if row["primary"] or row["scope"] in EXPLORED]
-    rows = [{**row, "scope": row["scope"].replace("_", " ")} for row in sorted(shown, key=rank)]
-    return table("correlations", "Correlation of spectral shifts with agreement", CORRELATIONS, rows, most)

@@ -1,5 +1,6 @@
 """How the report writes numbers: one spelling for shares, points, intervals, counts and keeps."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from lofi.cell import AS_LOADED, KEEP_ALL, OWN_COUNT
@@ -7,6 +8,15 @@ from lofi.cell import AS_LOADED, KEEP_ALL, OWN_COUNT
 NONE = "–"
 SPACE = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
+SITES = {  # in the order in which tokens pass them: where spectra are measured, as axes and columns name it
+    "projector": "projector",
+    "llm_0": "LLM in",
+    "llm_1_4": "¼",
+    "llm_1_2": "½",
+    "llm_3_4": "¾",
+    "llm_last": "last",
+}
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -48,8 +58,21 @@ def share_with_interval(row: dict[str, Any], column: str) -> str:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A plain number with a real minus sign."""
-    return NONE if value is None else f"{value:.{digits}f}".replace("-", MINUS)
+    """A plain number with a real minus sign, which a rounded 0 has not."""
+    if value is None:
+        return NONE
+    text = f"{value:.{digits}f}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", MINUS)
+
+
+def small(value: float | None) -> str:
+    """A number with three decimals, or `3.1 × 10⁻⁹` where those would be zeros: only 0 is written as 0."""
+    if not value:
+        return NONE if value is None else "0"
+    if abs(value) >= 0.0005:
+        return number(value, 3)
+    digits, power = f"{value:.1e}".split("e")
+    return f"{digits} × 10{str(int(power)).translate(RAISED)}".replace("-", MINUS)
 
 
 def correlation(row: dict[str, Any], column: str = "pearson") -> str:
@@ -115,3 +138,9 @@ def method_label(method: str, weights: str) -> str:
 def listing(names: list[str], last: str = "and") -> str:
     """`a`, `a and b`, `a, b and c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
+
+
+def first_of(names: Sequence[str], most: int) -> str:
+    """`a, b, c`, or `a, b and 3 more` where there are more than so many."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

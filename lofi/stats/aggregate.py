@@ -132,7 +132,7 @@ def _build(
     certificates.make(con)
     progress("comparing spectra")
     run_sql(con, "spectra")
-    for name in ("cells", "categories", "flips", "runs"):
+    for name in ("runs", "cells", "categories", "flips"):
         run_sql(con, name)
     progress("measuring logits, texts and calibration")
     _measure(con)

@@ -53,6 +53,10 @@ SELECT
     correct, score, margin,
     kl_full_to_this AS kl, js, tv,
     n_visual_kept, n_visual_full, mean_visual_tokens,
+    -- what a prefill costs: tokens in the rows of all decoder layers, and pairs of them
+    len(n_kept_per_layer) AS n_layers,
+    list_sum([visual::DOUBLE + n_text_tokens FOR visual IN n_kept_per_layer]) AS row_tokens,
+    list_sum([(visual::DOUBLE + n_text_tokens) ** 2 FOR visual IN n_kept_per_layer]) AS row_pairs,
     answer_mass, top1_is_option,
     t_vision_ms, t_select_ms, t_prefill_ms, t_decode_ms
 FROM samples JOIN grid USING (model, dataset, method, keep, seed);

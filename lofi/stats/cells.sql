@@ -36,6 +36,9 @@ rates AS (
         max(n_visual_kept) AS kept_tokens_max,
         mean(n_visual_full) AS full_tokens,
         mean(mean_visual_tokens) AS layer_mean_tokens,  -- the mean over LLM layers: the budget to compare at
+        mean(row_tokens / n_layers) AS decoder_tokens,  -- visual and question tokens, the mean over LLM layers
+        mean(row_tokens) AS row_tokens,
+        mean(row_pairs) AS row_pairs,
         mean(answer_mass) AS answer_mass,      -- probability on the options at the first answer position
         mean(top1_is_option) AS top1_is_option,
         mean(unparsed) AS unparsed,
@@ -47,6 +50,24 @@ rates AS (
     FROM outcomes
     WHERE ok
     GROUP BY cell_id
+),
+makings AS (
+    SELECT
+        model, dataset, method, keep, seed,
+        string_agg(DISTINCT device, '; ' ORDER BY device) AS device,
+        max((provenance ->> '$.decoder.flops_per_token')::DOUBLE) AS flops_per_token,
+        max((provenance ->> '$.decoder.flops_per_pair')::DOUBLE) AS flops_per_pair,
+        max((provenance ->> '$.decoder.cache_bytes_per_token')::DOUBLE) AS cache_bytes_per_token
+    FROM (
+        SELECT
+            *,
+            CASE provenance ->> '$.device'
+                WHEN 'cpu' THEN concat('cpu (', provenance ->> '$.machine.processor', ')')
+                ELSE provenance ->> '$.device'
+            END AS device
+        FROM runs
+    )
+    GROUP BY model, dataset, method, keep, seed
 ),
 floors AS (
     SELECT
@@ -74,14 +95,18 @@ SELECT
     pos_flip, wrong_to_other, right_to_other,
     n_agree, n_neg_flip, n_pos_flip, n_wrong_to_other, n_right_to_other,
     kl, js, tv, kl_floor, js_floor, tv_floor,
-    kept_tokens, kept_tokens_min, kept_tokens_max, full_tokens, layer_mean_tokens,
+    kept_tokens, kept_tokens_min, kept_tokens_max, full_tokens, layer_mean_tokens, decoder_tokens,
+    -- of one answer's row behind the image; NULL where the sample files do not say what a token costs
+    row_tokens * flops_per_token + row_pairs * flops_per_pair AS prefill_flops,
+    row_tokens * cache_bytes_per_token AS cache_bytes,  -- keys and values of all layers
     answer_mass, top1_is_option, unparsed, margin,
-    t_vision_ms, t_select_ms, t_prefill_ms, t_decode_ms,
+    device, t_vision_ms, t_select_ms, t_prefill_ms, t_decode_ms,
     wide_spectra.* EXCLUDE (model, dataset, method, keep, seed)
 FROM grid
 JOIN counts USING (cell_id)
 LEFT JOIN rates USING (cell_id)
 LEFT JOIN intervals USING (cell_id)
+LEFT JOIN makings USING (model, dataset, method, keep, seed)
 LEFT JOIN floors USING (model, dataset)
 LEFT JOIN wide_spectra USING (model, dataset, method, keep, seed)
 ORDER BY model, dataset, method, keep, seed;

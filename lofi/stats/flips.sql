@@ -21,6 +21,10 @@ SELECT
     reference.prediction AS full_prediction,
     this.prediction AS reduced_prediction,
     reference.margin AS margin_full,
+    this.margin AS margin_reduced,
+    this.option_labels,  -- none where the question is open
+    reference.option_logprobs AS full_option_logprobs,
+    this.option_logprobs AS reduced_option_logprobs,
     this.kl_full_to_this AS kl,
     this.kept_indices,
     this.n_visual_full

@@ -12,7 +12,7 @@ SELECT
     CASE WHEN graded THEN correct END AS correct,
     CASE WHEN graded THEN full_correct END AS full_correct,
     score, full_score, margin, full_margin, kl, js, tv,
-    n_visual_kept, n_visual_full, mean_visual_tokens,
+    n_visual_kept, n_visual_full, mean_visual_tokens, n_layers, row_tokens, row_pairs,
     answer_mass, top1_is_option,
     t_vision_ms, t_select_ms, t_prefill_ms, t_decode_ms
 FROM paired;

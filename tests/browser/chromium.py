@@ -99,15 +99,19 @@ class Page:
         return dict(json.loads(message))
 
     def open(
-        self, file: Path, *, width: int = 1280, height: int = 900, dark: bool = False, script: bool = True
+        self, file: Path, *, at: str = "", width: int = 1280, height: int = 900, dark: bool = False, script: bool = True
     ) -> None:
-        """Open a file from disk and wait until it has loaded."""
+        """Open a file from disk, at an anchor of it if one is given, and wait until it has loaded."""
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
         self.send("Emulation.setScriptExecutionDisabled", value=not script)
+        self._load("about:blank")  # another anchor of the file that is open would not load it again
+        self._load(file.resolve().as_uri() + (f"#{at}" if at else ""))
+
+    def _load(self, url: str) -> None:
         self.events.clear()
-        self.send("Page.navigate", url=file.resolve().as_uri())
+        self.send("Page.navigate", url=url)
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self.events.append(self._receive())
 
@@ -116,6 +120,15 @@ class Page:
         result = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
+
+    def show(self, anchor: str) -> None:
+        """Go to an anchor of the page that is open, and wait until that is laid out."""
+        self.run(f"location.hash = {json.dumps(anchor)}")
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until what was asked for is laid out."""
+        self.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done))))")
 
     def screenshot(self, whole: bool = False, **options: Any) -> bytes:
         """What the tab shows, as PNG."""
@@ -140,3 +153,17 @@ class Page:
         """Every address that the page asked for, data URIs aside."""
         sent = [e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
         return [url for url in sent if not url.startswith("data:")]
+
+
+def open_all_pages(page: Page, file: Path, *, dark: bool = False) -> None:
+    """Open a report and go through all of its pages, so that each of them is made."""
+    page.open(file, dark=dark)
+    for id in page_ids(page):
+        page.show(id)
+
+
+def page_ids(page: Page) -> list[str]:
+    """The pages of the report that is open, in the order of its navigation."""
+    return [
+        str(id) for id in page.run("Array.from(document.querySelectorAll('section.page'), (section) => section.id)")
+    ]

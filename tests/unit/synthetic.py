@@ -21,10 +21,19 @@ ANSWERS = {
 }
 DATASETS = {"scenes-yesno": "yesno", "scenes-letters": "letters", "scenes-open": "open"}
 METHODS = {"random": (0, 1), "lofi": (0,), "fastv": (0,)}
-HARM = {FULL: 0.0, FLOOR: 0.02, "random": 0.5, "lofi": 0.3, "fastv": 0.4, "prumerge": 0.35, "dart": 0.45}
+HARM = {
+    **{FULL: 0.0, FLOOR: 0.02, "random": 0.5, "lofi": 0.3, "fastv": 0.4, "prumerge": 0.35, "dart": 0.45},
+    **{"divprune": 0.15, "visionzip": 0.2, "fastervlm": 0.22, "cdpruner": 0.25, "tome": 0.28},
+}
 N_VISUAL = 144
 N_LAYERS = 8
 VOCABULARY = 8
+N_TEXT = 12
+MADE_ON = {
+    "device": "cpu",
+    "machine": {"processor": "Abacus"},
+    "decoder": {"flops_per_token": 1000.0, "flops_per_pair": 10.0, "cache_bytes_per_token": 64.0},
+}
 
 
 def samples_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -72,7 +81,7 @@ def write_sweep(sweep: Sweep, results: Path, *, shards: int = 2) -> list[Path]:
     for cell, rows in sweep.items():
         for shard in range(shards):
             path = results / cell.path(shard)
-            metadata = {"key": f"key of {cell}, shard {shard}", "model": cell.model, "lofi": "0.0"}
+            metadata = {"key": f"key of {cell}, shard {shard}", "model": cell.model, "lofi": "0.0", **MADE_ON}
             store.write_table(samples_table(rows[shard::shards]), path, metadata)
             files.append(path)
     return files
@@ -109,6 +118,7 @@ def _row(cell: Cell, image: int, question: int, seed: int) -> Row:
         "n_visual_kept": kept,
         "n_kept_per_layer": [kept] * N_LAYERS,
         "mean_visual_tokens": float(kept),
+        "n_text_tokens": N_TEXT + question,
         "kept_indices": sorted(of_cell.choice(N_VISUAL, kept, replace=False).tolist()),
         **({"status": "error", "error": "RuntimeError: out of memory"} if failed else {"status": "ok"}),
         "target": truth,

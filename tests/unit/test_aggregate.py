@@ -15,7 +15,7 @@ from lofi.errors import UserError
 from lofi.stats import aggregate as aggregate_module
 from lofi.stats.aggregate import TABLES, aggregate
 from lofi.stats.points import SCOPES
-from tests.unit.synthetic import make_sweep, write_sweep
+from tests.unit.synthetic import MADE_ON, make_sweep, write_sweep
 
 KEY = ("model", "dataset", "method", "keep", "seed")
 CLASSES = ("neg_flip", "pos_flip", "wrong_to_other", "right_to_other")
@@ -122,6 +122,27 @@ def test_answer_metrics_equal_a_slow_computation(sweep, tables):
         assert row["unparsed"] == pytest.approx(fmean(this["prediction_parsed"] is None for this in these))
 
 
+def test_costs_equal_a_slow_computation(sweep, tables):
+    costs = MADE_ON["decoder"]
+    for cell, row in by_cell(tables["cells"]).items():
+        these = [this for this, _ in pairs(sweep, cell)]
+        lengths = [[kept + this["n_text_tokens"] for kept in this["n_kept_per_layer"]] for this in these]
+        assert row["device"] == "cpu (Abacus)"
+        assert row["decoder_tokens"] == pytest.approx(fmean(fmean(layers) for layers in lengths))
+        assert row["cache_bytes"] == pytest.approx(fmean(costs["cache_bytes_per_token"] * sum(n) for n in lengths))
+        assert row["prefill_flops"] == pytest.approx(
+            fmean(sum(n * costs["flops_per_token"] + n * n * costs["flops_per_pair"] for n in each) for each in lengths)
+        )
+
+
+def test_costs_are_unknown_where_the_files_do_not_tell(sweep, tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.unit.synthetic.MADE_ON", {})
+    tables = aggregated(sweep, tmp_path / "results")
+    for row in tables["cells"]:
+        assert [row[name] for name in ("device", "prefill_flops", "cache_bytes")] == [None] * 3
+        assert row["decoder_tokens"] > 0
+
+
 def test_floor_stands_beside_every_cell(tables):
     cells = by_cell(tables["cells"])
     for cell, row in cells.items():
@@ -161,6 +182,10 @@ def test_flips_are_the_changed_answers(sweep, tables):
         )
         assert (row["reduced_prediction"], row["full_prediction"]) == (this["prediction"], other["prediction"])
         assert row["margin_full"] == pytest.approx(other["margin"])
+        assert row["margin_reduced"] == pytest.approx(this["margin"])
+        assert row["option_labels"] == this["option_labels"]
+        for name, answered in (("full", other), ("reduced", this)):
+            assert row[f"{name}_option_logprobs"] == pytest.approx(answered["option_logprobs"])
         assert row["kl"] == pytest.approx(this["kl_full_to_this"])
         for name in ("kept_indices", "group_id", "cluster_id", "image_hash", "category", "n_visual_full"):
             assert row[name] == this[name]

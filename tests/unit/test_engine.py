@@ -23,6 +23,8 @@ from lofi.engine.stages import evaluate, reference
 from lofi.errors import UserError
 from lofi.methods.registry import METHODS, get_reducer
 from lofi.models.adapter import Adapter
+from lofi.plan.flops import prefill
+from lofi.plan.shape import read_shape
 from lofi.store import SAMPLES, read_metadata
 
 from .engine_setup import make_job, make_sweep
@@ -160,6 +162,20 @@ def check_counts(job: Job, cell: Cell, table: pa.Table) -> None:
     for layers, mean in zip(table.column("n_kept_per_layer").to_pylist(), means, strict=True):
         assert len(layers) == 5
         assert mean == pytest.approx(np.mean(layers), rel=1e-6)
+
+
+def test_the_counts_and_the_metadata_of_a_file_give_the_operations_of_its_prefill(
+    jobs: dict[str, Job], tiny_model: Path
+) -> None:
+    job, decoder = jobs["digits-pope"], read_shape(tiny_model).decoder
+    for cell in job.cells():
+        costs = read_metadata(job.published(cell))["decoder"]
+        assert costs["cache_bytes_per_token"] == 2 * 4 * decoder.keys  # a key and a value, in float32
+        for row in rows_of(job, cell)[:3]:
+            text = row["n_text_tokens"]
+            lengths = [kept + text for kept in row["n_kept_per_layer"]]
+            flops = sum(n * costs["flops_per_token"] + n * n * costs["flops_per_pair"] for n in lengths)
+            assert flops == pytest.approx(prefill(decoder, row["n_kept_per_layer"], text))
 
 
 def test_full_diverges_from_itself_by_nothing_and_the_floor_by_rounding(jobs: dict[str, Job]) -> None:

@@ -7,7 +7,19 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForImageTextToText, LlavaConfig
 
-from lofi.plan.flops import Decoder, Encoder, Projector, Views, encode, layer, logits, parameters, prefill, step
+from lofi.plan.flops import (
+    Decoder,
+    Encoder,
+    Projector,
+    Views,
+    encode,
+    layer,
+    logits,
+    parameters,
+    prefill,
+    row_costs,
+    step,
+)
 from lofi.plan.shape import best_grid, read_shape, shape_of
 from tests.families.tiny import FAMILY_NAMES, inputs, pictures, tiny
 
@@ -28,6 +40,8 @@ def test_one_layer_by_hand():
     assert one == 96 + 48 + 180 + 144
     assert layer(decoder, rows, rows) == one
     assert prefill(decoder, [1, 1], 2) == 2 * one
+    per_token, per_pair = row_costs(decoder)
+    assert rows * per_token + rows**2 * per_pair == one
     assert logits(decoder, rows) == rows * 2 * 2 * 7
     # one token behind three: its own products once, and attention over four keys
     assert step(decoder, [1, 1], 2) == 2 * ((96 + 48 + 180) / 3 + 2 * (2 * 1 * 4 * 4))

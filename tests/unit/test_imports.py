@@ -39,6 +39,7 @@ ALLOWED: dict[str, set[str]] = {
         "identity",
         "methods",
         "models",
+        "plan",
         "progress",
         "provenance",
         "spectra",

@@ -6,10 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from lofi.cell import FULL, OWN_COUNT
-from lofi.report import figures, overview, sentences, tables
+from lofi.report import curves, sentences, tables
 from lofi.report.audit import read, token_share
+from lofi.report.cautions import cautions
+from tests.unit.audits import audit_of, cell
 from tests.unit.report_setup import make_results
-from tests.unit.test_report import audit_of, cell
 
 OWN = ("prumerge", "dart")
 
@@ -60,14 +61,14 @@ def test_a_point_stands_at_the_tokens_it_used(audit):
 
 def test_the_page_names_them_and_does_not_rank_them(made, tmp_path):
     page = made.build(tmp_path / "index.html")
-    assert '<td class="num" data-v="">own count</td>' in page
+    assert '<td data-v="">own count' in page
     assert re.search(r"2\d\.\d \(20 to 30\)", page), "kept tokens with their least and greatest"
-    assert "prumerge, own count;" in page
-    assert "<option>own count</option>" in page
+    assert '"own count"' in (tmp_path / "index_files" / "samples-index.js").read_text()
     assert "Methods that set their own count stand in the table only" in page
     assert "keep own count" not in page
-    answers = page[page.index('<ol class="sentences">') : page.index("</ol>", page.index('<ol class="sentences">'))]
-    assert "prumerge" not in answers
+    findings = re.findall(r'<p class="finding">.*?</p>', page[: page.index('id="frontier"')], re.S)
+    assert len(findings) == 3
+    assert not any("prumerge" in finding for finding in findings)
 
 
 @pytest.mark.parametrize("methods", [{}, {"random": (0,)}], ids=["nothing else", "random beside it"])
@@ -76,7 +77,7 @@ def test_a_sweep_of_own_counts_alone(tmp_path, methods):
     page = made.build(tmp_path / "index.html")
     assert "No keep was run with one method on every model and dataset." in page
     assert "Methods cannot be compared on this sweep." in page
-    shares = figures.by_keep(read(made.root / "tables", made.sweep)).svg
+    shares = curves.by_keep(read(made.root / "tables", made.sweep)).svg
     assert "prumerge" in shares
 
 
@@ -86,10 +87,10 @@ def own(**more):
 
 def test_no_budget_was_asked_for():
     audit = audit_of(own(kept_tokens=20.0), cell("lofi"))
-    assert overview.warnings(audit) == []
+    assert cautions(audit) == []
     assert sentences.mid_keep(audit) == "0.2500"
     assert [row["method"] for row in audit.at("0.2500")] == ["lofi"]
-    changed_nothing = overview.warnings(audit_of(own(agreement=1.0), cell("lofi")))
+    changed_nothing = cautions(audit_of(own(agreement=1.0), cell("lofi")))
     assert "m / d / prumerge / own count / seed 0" in changed_nothing[0].detail
 
 
@@ -105,7 +106,7 @@ def test_no_budget_was_asked_for():
     ],
 )
 def test_either_budget_may_be_met(kept, mean, warned):
-    found = overview.warnings(audit_of(cell("lofi", kept_tokens=kept, layer_mean_tokens=mean)))
+    found = cautions(audit_of(cell("lofi", kept_tokens=kept, layer_mean_tokens=mean)))
     assert [warning.title.partition("\xa0")[0] for warning in found] == ["1"] * warned
     if kept == 12.0 and warned:
         assert "(kept 12.0, 37.5 over layers, asked 36.0)" in found[0].detail
@@ -113,7 +114,7 @@ def test_either_budget_may_be_met(kept, mean, warned):
 
 def test_counts_that_vary_are_shown_with_their_least_and_greatest():
     rows = [cell("a", kept_tokens_min=10, kept_tokens_max=50), cell("b", kept_tokens_min=36, kept_tokens_max=36)]
-    (kept,) = tables.kept_tables(audit_of(*rows, cell("c")), 10)
+    kept = tables.table("kept", "", tables.KEPT, audit_of(*rows, cell("c")).points)
     column = [c.label for c in kept.columns].index("kept tokens")
     found = {line[0].text: line[column].text.replace("\xa0", " ") for line in kept.rows}
     assert (found["a"], found["b"], found["c"]) == ("36.0 (10 to 50)", "36.0", "36.0")

@@ -76,7 +76,8 @@ def others(options):
         tables += ["flips", "categories", "stability", "risks", "certificates"]
         return [*(RESULTS / "tables" / f"{table}.parquet" for table in [*tables, "runs"]), RESULTS / "audit.duckdb"]
     if options.command == "report":
-        return [options.output]
+        output = Path(options.output)
+        return [output, output.with_name(f"{output.stem}_files") / "samples-index.js"]
     if options.command == "train-digits":
         return [Path(options.work) / "checkpoint", Path(options.output) / "model.safetensors"]
     raise ValueError(options.command)

@@ -15,7 +15,8 @@ def test_self_agreement_is_measured_and_on_the_page(real):
     }
     assert all(row["n_images"] == 6 and row["n_errors"] == 0 for row in rows)
     assert all(row["overlap"] == 1.0 for row in rows if row["method"] == "random")
-    assert "Self-agreement of methods" in (real.folder / "reports/index.html").read_text()
+    assert '<table id="stability"' in (real.folder / "reports/index.html").read_text()
+    assert (real.folder / "reports/index_files/samples-index.js").is_file()
     assert "Nothing to be done" in real.run()
 
 

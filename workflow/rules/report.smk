@@ -1,7 +1,7 @@
-"""The tables to one self-contained HTML page.
+"""The tables to one HTML page, and beside it the changed answers that the page loads when a reader asks for them.
 
 REQUIRED: results/tables, and the questions and images that the page shows as examples.
-OUTPUTS: reports/index.html
+OUTPUTS: reports/index.html, reports/index_files
 """
 
 
@@ -13,7 +13,8 @@ rule report:
             [DOCS, IMAGES], dataset=[dataset.name for dataset in SWEEP.datasets]
         ),
     output:
-        "reports/index.html",
+        page="reports/index.html",
+        samples=directory("reports/index_files"),
     log:
         "logs/report.log",
     conda:
@@ -24,4 +25,4 @@ rule report:
     params:
         sweep=SWEEP.to_json(),
     shell:
-        "lofi report --config results/sweep.json --output {output} > {log} 2>&1"
+        "lofi report --config results/sweep.json --output {output.page} > {log} 2>&1"

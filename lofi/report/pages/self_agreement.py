@@ -1,7 +1,11 @@
 """Self-agreement: how much of what each method keeps survives rounded or noised features, the worst first."""
 
+from markupsafe import Markup
+
 from lofi.report.audit import Audit, groups, over_datasets
-from lofi.report.sentences import Sentence
+from lofi.report.drawing import Figure, canvas, finish, legend
+from lofi.report.how import How
+from lofi.report.page import Block, Finding, Page, Prose
 from lofi.report.tables import METHOD, Column, Table, share, table, whole
 from lofi.report.words import NONE, count, keep_name, listing, percent
 from lofi.tables import Row
@@ -9,6 +13,72 @@ from lofi.tables import Row
 VARIANTS = {"bfloat16": "bfloat16", "float16": "float16", "noise": "1e-6 noise"}  # as stored, as shown
 STEADY = 0.98
 NAMED = 5  # methods named in one sentence
+QUERY = "SELECT * FROM stability ORDER BY model, dataset, method, keep, variant"
+MADE_BY = (
+    *("stats/kept_sets.sql", "stats/stability.sql", "stats/self_agreement.py:intervals"),
+    "report/audit.py:over_datasets",
+)
+MARKS = {"bfloat16": ("#0a6ebd", "o"), "float16": ("#c1361b", "s"), "noise": ("#333333", "^")}
+NOT_MEASURED = Markup(
+    '<p class="fine">Self-agreement was not measured: the config key <code>stability_images</code> says on how many '
+    "images of each dataset it is, and 0 switches it off.</p>"
+)
+HOW_TO_READ = Markup(
+    "<p>How to read it: the same float32 model encodes the first images of each dataset, its features are rounded to "
+    "bfloat16 or float16, or given a relative noise of 1e-6, before a method sees them, and what it keeps then is "
+    "compared with what it keeps without that; for methods inside the LLM the visual embeddings are rounded where "
+    "they enter the LLM. Each number is the mean over models, datasets, keeps and seeds.</p>"
+)
+
+
+def pages(audit: Audit) -> list[Page]:
+    """One page; where nothing was measured it says so."""
+    rows = method_rows(audit)
+    if not rows:
+        return [Page("self-agreement", "Self-agreement", [Prose(NOT_MEASURED)])]
+    blocks: list[Block] = [lead(rows), _figure(audit, rows), Prose(HOW_TO_READ), _table(rows)]
+    return [Page("self-agreement", "Self-agreement", blocks, terms=("self-agreement", "worst-keep"))]
+
+
+def _how(rows: list[Row]) -> How:
+    images = max(row["n_images"] for row in rows)
+    return How(QUERY, MADE_BY, f"n = {count(images, 'image')} at most for one method; in each row its own")
+
+
+def _figure(audit: Audit, rows: list[Row]) -> Figure:
+    """One line per method, one mark per change of the features."""
+    figure, [[axes]] = canvas(1, 1, 1.2 + 0.26 * len(rows))
+    for place, (variant, label) in enumerate(VARIANTS.items()):
+        found = [(i + 0.22 * (place - 1), row) for i, row in enumerate(rows) if row[variant] is not None]
+        colour, marker = MARKS[variant]
+        y = [at for at, _ in found]
+        axes.plot([100 * row[variant] for _, row in found], y, marker, color=colour, markersize=5, label=label)
+        known = [(at, row) for at, row in found if row[f"{variant}_low"] is not None]
+        ends = ([100 * row[f"{variant}_{end}"] for _, row in known] for end in ("low", "high"))
+        axes.hlines([at for at, _ in known], *ends, color=colour, linewidth=1, alpha=0.6)
+    axes.set_yticks(range(len(rows)), [audit.label(row["method"]) for row in rows], parse_math=False)
+    axes.invert_yaxis()
+    axes.set_xlabel("kept tokens that are kept under changed features too (%)")
+    legend(figure, axes)
+    caption = (
+        "One line per method, the worst under bfloat16 at the top; one mark for each change of the features, the mean "
+        "over models, datasets, keeps and seeds. Bars: 95 % intervals from a bootstrap over images."
+    )
+    return finish(figure, "fig-stability", _title(rows), caption, _how(rows), [_flat(row) for row in rows])
+
+
+def _title(rows: list[Row]) -> str:
+    known = [row["bfloat16"] for row in rows if row["bfloat16"] is not None]
+    if not known:
+        return "No method could be compared under bfloat16"
+    if min(known) == max(known):
+        return f"Under bfloat16 every method keeps {percent(min(known))} of its tokens"
+    return f"Under bfloat16 methods keep from {percent(min(known))} to {percent(max(known))} of their tokens"
+
+
+def _flat(row: Row) -> Row:
+    """The numbers of one method, without what is text for a table."""
+    return {column: value for column, value in row.items() if column != "worst_keep"}
 
 
 def method_rows(audit: Audit) -> list[Row]:
@@ -59,21 +129,18 @@ COLUMNS = (
 )
 
 
-def stability_table(audit: Audit, most: int) -> Table:
+def _table(rows: list[Row]) -> Table:
     """What every method keeps of its own choice."""
     caption = "Self-agreement: share of the kept tokens that are kept under changed features too, the worst first"
-    return table("stability", caption, COLUMNS, method_rows(audit), most)
+    return table("stability", caption, COLUMNS, rows, how=_how(rows))
 
 
-def lead(audit: Audit) -> Sentence | None:
-    """Who is least steady under bfloat16, and who cannot bear noise; None where nothing was measured."""
-    rows = method_rows(audit)
-    if not rows:
-        return None
+def lead(rows: list[Row]) -> Finding:
+    """Who is least steady under bfloat16, and who cannot bear noise."""
     measured = [row for row in rows if row["bfloat16"] is not None]
     if not measured:
-        return Sentence("Self-agreement is undefined.", "No method has an image on which every comparison ran.")
-    return Sentence(_under_bfloat16(measured), _under_noise(rows))
+        return Finding("Self-agreement is undefined.", "No method has an image on which every comparison ran.")
+    return Finding(_under_bfloat16(measured), _under_noise(rows), _how(rows))
 
 
 def _under_bfloat16(rows: list[Row]) -> str:
