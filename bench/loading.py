@@ -1,4 +1,4 @@
-"""What `loader_vs_decode` compares: the loader on a prepared dataset, and bare decoding of the same bytes in memory."""
+"""What `loader_vs_decode` and its like compare: the loader on a prepared dataset, and bare work on bytes in memory."""
 
 import io
 import multiprocessing
@@ -40,24 +40,20 @@ def picture(seed: int, width: int, height: int) -> bytes:
     return file.getvalue()
 
 
-class Bare:
-    """Decoding and resizing alone: bytes that every process has in memory, results that nobody asks for."""
-
-    def __init__(self, contents: list[bytes]) -> None:
-        self.ranges = [contents[at : at + RANGE] for at in range(0, len(contents), RANGE)]
-        context = multiprocessing.get_context("fork")
-        self.pool = ProcessPoolExecutor(CORES, mp_context=context, initializer=_begin, initargs=(self.ranges,))
-
-    def __call__(self) -> None:
-        assert sum(self.pool.map(_decode, range(len(self.ranges)))) == sum(map(len, self.ranges))
+def clip_processor() -> CLIPImageProcessorPil:
+    """LLaVA-1.5's."""
+    return CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
 
 
 class _Given:
     ranges: list[list[bytes]]
+    processor: CLIPImageProcessorPil
 
 
 def _begin(ranges: list[list[bytes]]) -> None:
+    torch.set_num_threads(1)
     _Given.ranges = ranges
+    _Given.processor = clip_processor()
 
 
 def _decode(index: int) -> int:
@@ -68,15 +64,42 @@ def _decode(index: int) -> int:
     return len(_Given.ranges[index])
 
 
+def _process(index: int) -> int:
+    for content in _Given.ranges[index]:
+        image = Image.open(io.BytesIO(content)).convert("RGB")
+        _Given.processor(image, return_tensors="pt")
+    return len(_Given.ranges[index])
+
+
+class Bare:
+    """Decoding and resizing alone: bytes that every process has in memory, results that nobody asks for."""
+
+    about = "Pillow's decode and resize"
+    step = staticmethod(_decode)
+
+    def __init__(self, contents: list[bytes]) -> None:
+        self.ranges = [contents[at : at + RANGE] for at in range(0, len(contents), RANGE)]
+        context = multiprocessing.get_context("fork")
+        self.pool = ProcessPoolExecutor(CORES, mp_context=context, initializer=_begin, initargs=(self.ranges,))
+
+    def __call__(self) -> None:
+        assert sum(self.pool.map(self.step, range(len(self.ranges)))) == sum(map(len, self.ranges))
+
+
+class Whole(Bare):
+    """The same work done by the library: decoding, then its own image processor; results that nobody asks for."""
+
+    about = "Pillow's decode and the library's image processor"
+    step = staticmethod(_process)
+
+
 class Loading:
     """The loader: row groups from disk, workers, and pixel values as CLIP's own processor gives them."""
 
     def __init__(self, path: Path) -> None:
         self.images = StoredImages(path)
         processor = load_processor(ASSETS / "digits-llava")
-        processor.image_processor = CLIPImageProcessorPil(
-            size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}
-        )
+        processor.image_processor = clip_processor()
         processor.patch_size = 14
         self.opening = Opening(processor, CPU)
         self.loader = Loader(self.opening, workers=CORES)

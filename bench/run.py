@@ -12,12 +12,16 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 
 from lofi.provenance import machine, versions
+
+if TYPE_CHECKING:
+    from loading import Bare
 
 ROUNDS = 7
 
@@ -113,34 +117,42 @@ def engine_vs_sample() -> Item:
 
 def loader_vs_decode() -> Item:
     """JPEGs of 336 x 336 pixels from a prepared dataset to pixel values, against decoding them and nothing else."""
-    from loading import SIDE, Loading
+    from loading import SIDE, Bare, Loading
 
-    return _loading("loader_vs_decode", (SIDE, SIDE), 2000, Loading)
+    return _loading("loader_vs_decode", (SIDE, SIDE), 2000, Loading, Bare)
 
 
 def loader_vs_decode_gpu() -> Item:
     """The same up to the bytes that go to a GPU, where the arithmetic is done."""
-    from loading import SIDE, Handing
+    from loading import SIDE, Bare, Handing
 
-    return _loading("loader_vs_decode_gpu", (SIDE, SIDE), 2000, Handing)
+    return _loading("loader_vs_decode_gpu", (SIDE, SIDE), 2000, Handing, Bare)
 
 
 def loader_vs_decode_large() -> Item:
     """The same for pictures of the size of COCO's, which POPE, VQAv2 and GQA show."""
-    from loading import Loading
+    from loading import Bare, Loading
 
-    return _loading("loader_vs_decode_large", (640, 480), 600, Loading)
+    return _loading("loader_vs_decode_large", (640, 480), 600, Loading, Bare)
 
 
-def _loading(name: str, size: tuple[int, int], count: int, kind: Callable[[Path], Callable[[], None]]) -> Item:
-    from loading import CORES, Bare, picture, stored
+def loader_vs_processor() -> Item:
+    """JPEGs of 336 x 336 pixels to pixel values, against the library's own processor in as many processes."""
+    from loading import SIDE, Loading, Whole
+
+    return _loading("loader_vs_processor", (SIDE, SIDE), 1000, Loading, Whole)
+
+
+def _loading(
+    name: str, size: tuple[int, int], count: int, kind: Callable[[Path], Callable[[], None]], bare: "type[Bare]"
+) -> Item:
+    from loading import CORES, picture, stored
 
     torch.set_num_threads(1)  # the workers have the cores
     contents = [picture(seed, *size) for seed in range(count)]
     with tempfile.TemporaryDirectory() as folder:
         loading = kind(stored(Path(folder) / "images.parquet", contents))
-        bare = Bare(contents)
-        return compare(name, f"Pillow's decode and resize in {CORES} processes", bare, loading, ROUNDS)
+        return compare(name, f"{bare.about} in {CORES} processes", bare(contents), loading, ROUNDS)
 
 
 def resampling_vs_gathering() -> Item:
@@ -183,6 +195,7 @@ ITEMS = {
         loader_vs_decode,
         loader_vs_decode_gpu,
         loader_vs_decode_large,
+        loader_vs_processor,
         resampling_vs_gathering,
         report_scale,
     )
