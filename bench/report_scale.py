@@ -60,6 +60,15 @@ def build_apart(large: Large, folder: Path) -> Built:
     return Built(page, time.perf_counter() - start, peak(usage))
 
 
+def described(large: Large, built: Built) -> str:
+    """What was built, and what it took."""
+    return (
+        f"{large.n_cells} cells, {large.n_samples / 1e6:.1f} million samples, {large.n_flips / 1e6:.1f} million flips: "
+        f"a page of {built.page_bytes / 1e6:.1f} MB and {built.side_bytes / 1e6:.1f} MB beside it, "
+        f"built in {built.seconds:.0f} s with {built.peak_bytes / 1e9:.1f} GB"
+    )
+
+
 def peak(usage: resource.struct_rusage) -> int:
     """The most memory a process had, in bytes: macOS counts these, Linux kilobytes."""
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)

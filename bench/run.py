@@ -172,17 +172,13 @@ def resampling_vs_gathering() -> Item:
 
 def report_scale() -> Item:
     """The report of 2,000 cells and 10^7 samples: seconds until Chromium has loaded it from disk."""
-    from report_scale import build_apart, large_sweep, opening
+    from report_scale import build_apart, described, large_sweep, opening
 
     with tempfile.TemporaryDirectory() as folder:
         large = large_sweep(Path(folder) / "results")
         built = build_apart(large, Path(folder) / "built")
         loads, paints = zip(*opening(built, Path(folder) / "profiles"), strict=True)
-    reference = (
-        f"{large.n_cells} cells, {large.n_samples / 1e6:.1f} million samples, {large.n_flips / 1e6:.1f} million flips: "
-        f"a page of {built.page_bytes / 1e6:.1f} MB, {built.side_bytes / 1e6:.1f} MB beside it; built in "
-        f"{built.seconds:.0f} s with {built.peak_bytes / 1e9:.1f} GB; first paint at {statistics.median(paints):.2f} s"
-    )
+        reference = f"{described(large, built)}; first paint at {statistics.median(paints):.2f} s"
     return Item("report_scale", statistics.median(loads), "s", reference, (min(loads), max(loads)), len(loads))
 
 

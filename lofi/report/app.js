@@ -34,6 +34,7 @@ function show(page) {
   for (const section of sections) section.classList.toggle("current", section === page);
   document.documentElement.classList.toggle("inner", page !== sections[0]);
   document.documentElement.classList.remove("routing");
+  document.querySelector(".skip").setAttribute("href", `#${page.id}`);
   for (const link of all("nav a")) {
     if (link.hash === `#${page.id}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");

@@ -8,13 +8,14 @@ import pytest
 from tests.browser.chromium import Page, page_ids
 
 AXE = "axe-playwright-python"
-# Folds are opened; of a table's rows, which are all made alike, the first few say enough.
+# Folds are opened; of a table's rows, which are all made alike, the first few say enough. What was looked at goes.
 VIOLATIONS = """(async () => {
   const page = document.querySelector(".page.current");
   for (const fold of page.querySelectorAll("details")) fold.open = true;
   for (const table of page.querySelectorAll("table.data")) while (table.tBodies[0].rows.length > 4) table.tBodies[0].rows[4].remove();
   const { violations, passes } = await axe.run(document, { resultTypes: ["violations", "passes"] });
   const told = violations.flatMap((rule) => rule.nodes.map((node) => `${rule.id} at ${node.target.join(" ")}: ${rule.help}`));
+  page.replaceChildren(page.querySelector("h2"));
   return [passes.length, told];
 })()"""
 

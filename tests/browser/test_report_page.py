@@ -42,6 +42,8 @@ def test_every_entry_of_the_navigation_shows_its_page_and_no_other(report: Path,
         assert page.run("all('nav [aria-current=page]').map((link) => link.hash)") == [f"#{id}"]
         assert page.run("document.activeElement.id") == f"{id}-h"  # a screen reader reads on from the heading
         assert page.run("scrollY") == 0
+        follow(page, ".skip")
+        assert page.run(SHOWN) == [id]  # past the navigation, to this page and no other
         if id != ids[0]:
             assert page.run("document.title").startswith(page.run(f"document.getElementById('{id}-h').textContent"))
 
@@ -182,6 +184,9 @@ def test_text_has_enough_contrast(report: Path, page: Page, dark: bool) -> None:
 def test_printing_shows_every_page_whole_and_no_controls(report: Path, page: Page) -> None:
     page.open(report, dark=True)
     ids = page_ids(page)
+    page.show("samples")
+    while not page.run("all('.sample').length"):
+        page.settle()
     page.show(ids[-1])
     assert page.run("sections.some(packed)")
     page.send("Page.printToPDF")
