@@ -31,9 +31,22 @@ def test_job_counts(stubbed, pack, shards, reference, evaluate):
     assert stubbed.plan() == {**ONCE, **planned}
 
 
-def test_the_slurm_profile_plans_without_slurm(stubbed, monkeypatch):
-    folders = [f for f in os.environ["PATH"].split(os.pathsep) if not (Path(f) / "sbatch").exists()]
-    monkeypatch.setenv("PATH", os.pathsep.join(folders))
+def without_sbatch(folder: Path, scratch: Path) -> Path:
+    """A folder of the PATH as it is on a machine without SLURM."""
+    if not (folder / "sbatch").exists():
+        return folder
+    links = scratch / f"without-{folder.name}"
+    links.mkdir()
+    for program in folder.iterdir():
+        if program.name != "sbatch":
+            (links / program.name).symlink_to(program)
+    return links
+
+
+def test_the_slurm_profile_plans_without_slurm(stubbed, tmp_path, monkeypatch):
+    folders = dict.fromkeys(Path(folder).resolve() for folder in os.environ["PATH"].split(os.pathsep))
+    monkeypatch.setenv("PATH", os.pathsep.join(str(without_sbatch(f, tmp_path)) for f in folders))
+    assert shutil.which("sbatch") is None
     said = stubbed.snakemake("--profile", "slurm", "--dry-run")
     assert stubbed.plan("--profile", "slurm") == {**ONCE, "prepare": 2, "reference": 2, "evaluate": 2, "stability": 2}
     for rule in ("reference", "evaluate", "stability"):
