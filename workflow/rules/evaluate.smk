@@ -3,8 +3,9 @@
 REQUIRED: docs.parquet and images.parquet of the dataset.
 OUTPUTS: results/samples/model=.../dataset=.../method=.../keep=.../seed=.../shard-....parquet, results/reference/...
 
-References run first, so that no long evaluation starts late for want of one. One thread a job: on CPUs, jobs side by
-side are faster than threads inside one; a profile gives GPU jobs more.
+References run first, so that no long evaluation starts late for want of one. One thread a job, unless a model's
+`threads` say otherwise: on CPUs, jobs side by side are faster than threads inside one. A profile gives GPU jobs more
+cores, to open images with.
 """
 
 
@@ -23,7 +24,7 @@ rule reference:
     priority: 1
     conda:
         "../../envs/lofi.yaml"
-    threads: 1
+    threads: compute_threads
     resources:
         mem_mb=16000,
         runtime=240,
@@ -47,7 +48,7 @@ rule evaluate:
         log_path("evaluate", "model", "dataset", *UNPACKED, "shard"),
     conda:
         "../../envs/lofi.yaml"
-    threads: 1
+    threads: compute_threads
     resources:
         mem_mb=16000,
         runtime=240,

@@ -16,7 +16,7 @@ rule stability:
         log_path("stability", "model", "dataset"),
     conda:
         "../../envs/lofi.yaml"
-    threads: 1
+    threads: compute_threads
     resources:
         mem_mb=16000,
         runtime=240,
