@@ -5,9 +5,11 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from lofi import __version__, commands
-from lofi.errors import UserError
+from lofi.credentials import refuse_credentials
+from lofi.errors import UserError, of_files
 
 EXIT_USER_ERROR = 2
 Command = Callable[[argparse.Namespace], int | None]  # returns the exit code where that is not 0
@@ -15,16 +17,46 @@ Command = Callable[[argparse.Namespace], int | None]  # returns the exit code wh
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a user's mistake is one line on stderr and exit code 2."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        for number, text in enumerate(given, start=1):  # before anything that would repeat it
+            refuse_credentials(text, f"argument {number}")
+    except UserError as error:
+        print(f"lofi: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    options, unread = _parser().parse_known_args(given)
+    if unread:
+        options.parser.error(f"unrecognized arguments: {' '.join(unread)}")
     command: Command = options.run
     try:
         return command(options) or 0
     except UserError as error:
-        print(f"lofi {options.command}: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
+        return _refused(options.command, error)
     except BrokenPipeError:  # `lofi query … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if (refusal := of_files(error)) is None:
+            raise
+        return _refused(options.command, refusal)
     return 0
+
+
+def _refused(command: str, error: UserError) -> int:
+    print(f"lofi {command}: {_one_line(str(error))}", file=sys.stderr)
+    return EXIT_USER_ERROR
+
+
+def _one_line(text: str) -> str:
+    """Line breaks made visible: a path or a value may hold one."""
+    return text.replace("\n", "\\n").replace("\r", "\\r")
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that complains in one line, as everything else here does."""
+
+    def error(self, message: str) -> NoReturn:
+        fix = f"`{self.prog} --help` says what it takes"
+        self.exit(EXIT_USER_ERROR, f"{self.prog}: {_one_line(message)}; {fix}\n")
 
 
 class _Commands:
@@ -35,7 +67,7 @@ class _Commands:
 
     def add(self, name: str, run: Command, sentence: str) -> argparse.ArgumentParser:
         command = self._commands.add_parser(name, help=sentence, description=sentence)
-        command.set_defaults(run=run)
+        command.set_defaults(run=run, parser=command)
         return command
 
     def add_on_sweep(self, name: str, run: Command, sentence: str) -> argparse.ArgumentParser:
@@ -48,7 +80,7 @@ class _Commands:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="lofi", description="Does a vision-language model still give the same answers with fewer visual tokens?"
     )
     parser.add_argument("--version", action="version", version=f"lofi {__version__}")
@@ -130,6 +162,23 @@ def _add_certify(to: _Commands) -> None:
     certify.add_argument("--results", type=Path, default=Path("results"))
 
 
+def _add_recover(to: _Commands) -> None:
+    sentence = "put a folder in order after its Snakemake was killed: its jobs, its lock, what is left to run"
+    recover = to.add("recover", commands.recover, sentence)
+    recover.description = (
+        "After a Snakemake was killed: waits for the jobs that it left behind, on SLURM or on this machine, or cancels "
+        "them; notes what they finished; unlocks the folder; and says what is left to run. Nothing that is finished is "
+        "removed, and nothing is started. Exit code 0 if the folder is in order, 2 if not, for example because a "
+        "Snakemake is alive in it."
+    )
+    jobs = recover.add_mutually_exclusive_group()
+    jobs.add_argument("--wait", dest="cancel", action="store_false", default=False, help="for the jobs (the default)")
+    jobs.add_argument("--cancel", action="store_true", help="the jobs; parts that they finished stay in the cache")
+    recover.add_argument("--directory", type=Path, default=Path(), metavar="DIR", help="of the run; default: this one")
+    recover.add_argument("--profile", help="of Snakemake; default: the one that the run was started with")
+    recover.add_argument("--dead-host", metavar="HOST", help="where the run was started, and none is alive any more")
+
+
 def _add_looks(to: _Commands) -> None:
     """Commands beside the flow."""
     sentence = "what a sweep will cost before it runs: cells, answers, jobs, hours and bytes"
@@ -143,6 +192,7 @@ def _add_looks(to: _Commands) -> None:
     _add_check(to)
     _add_certify(to)
     to.add_on_sweep("status", commands.status, "how far a sweep is, cell by cell")
+    _add_recover(to)
 
     tables = (
         "cells, measures, margins, calibration, averages, metrics, spectra, correlations, sample_shifts, "
@@ -161,7 +211,7 @@ def _add_looks(to: _Commands) -> None:
     check.add_argument("--source", help="instead of the card's: a folder, a table, or a hub id")
     check.add_argument("--prompt-style", help="default: the card's first")
     check.add_argument("--limit", type=int, default=0, help="so many images, each with all of its questions")
-    check.set_defaults(command="data check")
+    check.set_defaults(command="data check", parser=check)
 
     sentence = "train an embedded model again, from a seed; goes on where it was killed"
     train = to.add("train-digits", commands.train_digits, sentence)

@@ -216,19 +216,26 @@ def report(options: Namespace) -> None:
     from lofi.config import load
     from lofi.data.registry import GENERATED, get_card
     from lofi.report.build import build
+    from lofi.store import first_broken
 
-    sweep = load(options.config)
-    build(
-        sweep.to_dict(),
-        [options.results / cell.path(shard) for cell in sweep.cells() for shard in range(sweep.shards)],
-        options.results / "tables",
-        options.results / "data",
-        options.output,
-        command=shlex.join(["lofi", *sys.argv[1:]]),
-        generated=options.date or date.today().isoformat(),
-        # other datasets' images are not ours to put into a page
-        thumbnails={spec.name for spec in sweep.datasets if get_card(spec.card_name).source.startswith(GENERATED)},
-    )
+    sweep, tables = load(options.config), options.results / "tables"
+    cells = [options.results / cell.path(shard) for cell in sweep.cells() for shard in range(sweep.shards)]
+    try:
+        build(
+            sweep.to_dict(),
+            cells,
+            tables,
+            options.results / "data",
+            options.output,
+            command=shlex.join(["lofi", *sys.argv[1:]]),
+            generated=options.date or date.today().isoformat(),
+            # other datasets' images are not ours to put into a page
+            thumbnails={spec.name for spec in sweep.datasets if get_card(spec.card_name).source.startswith(GENERATED)},
+        )
+    except Exception as error:  # of Arrow, of DuckDB or of the page itself: is it a file's fault?
+        if isinstance(error, UserError) or (broken := first_broken([*cells, *tables.glob("*.parquet")])) is None:
+            raise
+        raise UserError(f"{broken} cannot be read; run the sweep again, which replaces it") from error
 
 
 def query(options: Namespace) -> None:
@@ -245,6 +252,13 @@ def status(options: Namespace) -> None:
 
     for line in status(load(options.config), options.results):
         print(line)
+
+
+def recover(options: Namespace) -> None:
+    """Put a folder in order after its Snakemake was killed."""
+    from lofi.recover.recover import recover
+
+    recover(options.directory, _say, cancel=options.cancel, profile=options.profile, dead_host=options.dead_host)
 
 
 def train_digits(options: Namespace) -> None:
@@ -268,7 +282,8 @@ def _before_torch() -> None:
     Compute jobs never reach for the network, and so need no token. And threads that wait must not spin: on shared
     cores two jobs that spin were measured to run five times slower than two that sleep.
     """
-    os.environ.pop("HF_TOKEN", None)
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        os.environ.pop(name, None)
     for name, value in (("HF_HUB_OFFLINE", "1"), ("TOKENIZERS_PARALLELISM", "false"), ("OMP_WAIT_POLICY", "PASSIVE")):
         os.environ.setdefault(name, value)
 

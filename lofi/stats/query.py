@@ -5,13 +5,17 @@ import io
 import json
 import math
 import re
+import tempfile
 from decimal import Decimal
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.dataset as ds
 
 from lofi.errors import UserError, unknown
+from lofi.store import SAMPLES
 
 FORMATS = ("table", "csv", "json")
 READING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
@@ -20,11 +24,12 @@ READING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 def query(sql: str, tables: Path, format: str = "table") -> str:
     """Answer one SELECT over the tables (cells, spectra, ...) and `samples`, as text.
 
-    Nothing that it reads can be changed by it. `samples` are the sample files that the table `runs` lists.
+    `samples` are the sample files that the table `runs` lists. The database has no other file in its reach, to read
+    or to write, and no network: what it is given are scans that Arrow makes.
     """
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
-    with duckdb.connect() as con:
+    with tempfile.TemporaryDirectory() as spill, duckdb.connect() as con:
         _open_tables(con, tables)
         try:
             statements = con.extract_statements(sql)
@@ -32,12 +37,24 @@ def query(sql: str, tables: Path, format: str = "table") -> str:
                 raise UserError("a query is one statement that reads, such as: SELECT * FROM cells LIMIT 5")
             if re.search(r"\bsamples\b", sql, re.IGNORECASE):
                 _open_samples(con, tables)
+            _shut(con, spill)
             con.execute(statements[0])
             names = [column[0] for column in con.description or []]
             rows = [tuple(map(_plain, row)) for row in con.fetchall()]
         except duckdb.Error as error:
             raise UserError(_one_line(error)) from error
     return {"table": as_table, "csv": as_csv, "json": as_json}[format](names, rows)
+
+
+def _shut(con: duckdb.DuckDBPyConnection, spill: str) -> None:
+    """Take everything out of the database's reach but what is open; `spill` is where it may put what it cannot hold.
+
+    The type of a statement does not tell whether it writes: a COPY may stand in a SELECT's WITH.
+    """
+    con.execute("SET temp_directory = ?", [spill])
+    con.execute("SET python_enable_replacements = false")  # else names of Python's variables are tables, too
+    con.execute("SET enable_external_access = false")
+    con.execute("SET lock_configuration = true")
 
 
 def _open_tables(con: duckdb.DuckDBPyConnection, tables: Path) -> None:
@@ -47,18 +64,21 @@ def _open_tables(con: duckdb.DuckDBPyConnection, tables: Path) -> None:
         raise UserError(f"there are no tables in {tables}; make them with: lofi aggregate")
     for file in files:
         try:
-            con.read_parquet(str(file)).create_view(file.stem)
-        except duckdb.Error as error:
+            con.register(file.stem, ds.dataset(file))
+        except (OSError, pa.ArrowException) as error:
             raise UserError(f"{file} cannot be read; make the tables again with: lofi aggregate") from error
 
 
 def _open_samples(con: duckdb.DuckDBPyConnection, tables: Path) -> None:
     """Make the view `samples` over the files that `runs` lists, whose paths start beside the tables."""
     results = tables.resolve().parent
-    files = [str(results / path) for (path,) in con.execute("SELECT path FROM runs").fetchall()]
-    if missing := [file for file in files if not Path(file).exists()]:
+    paths = [PurePosixPath(path) for (path,) in con.execute("SELECT path FROM runs").fetchall()]
+    if outside := [path for path in paths if path.is_absolute() or ".." in path.parts]:
+        raise UserError(f"the table runs names {outside[0]}, which is not below {results}; run lofi aggregate again")
+    files = [results / path for path in paths]
+    if missing := [file for file in files if not file.exists()]:
         raise UserError(f"{len(missing)} sample files are gone ({missing[0]}, ...); aggregate what is there")
-    con.read_parquet(files, union_by_name=True, hive_partitioning=False).create_view("samples")
+    con.register("samples", ds.dataset(files, schema=SAMPLES))
 
 
 def _one_line(error: duckdb.Error) -> str:

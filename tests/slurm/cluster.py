@@ -114,6 +114,7 @@ class Cluster:
             time.sleep(0.5)
         for name in ("slurmd", "slurmctld", "munged"):
             self.stop(name, signal.SIGTERM)
+        self._kill_escaped()
         self._folder.cleanup()
 
     def start_node(self) -> None:
@@ -182,6 +183,16 @@ class Cluster:
             client = self.bin / name
             client.write_text(f'#!/bin/sh\nSLURM_CONF={self._conf} exec {_found(name)} "$@"\n')
             client.chmod(0o755)
+
+    def _kill_escaped(self) -> None:
+        """Processes of jobs that outlive them: without control groups SLURM loses those whose parent died."""
+        for entry in Path("/proc").iterdir():
+            try:
+                ours = entry.name.isdigit() and str(self.root).encode() in (entry / "environ").read_bytes()
+                if ours and int(entry.name) != os.getpid():
+                    os.kill(int(entry.name), signal.SIGKILL)
+            except OSError:  # it has ended
+                continue
 
     def _start(self, name: str, *arguments: str) -> None:
         with open(self.root / "log" / f"{name}.txt", "ab") as log:

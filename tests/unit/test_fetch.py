@@ -20,14 +20,15 @@ from huggingface_hub.constants import DOWNLOAD_CHUNK_SIZE as CHUNK
 
 from lofi.data.docs import load_docs
 from lofi.store import read_metadata
+from tests.datasets.schemas import IMAGE, TEXT
 
 from .hub import COMMIT, Hub, serving
-from .test_prepare import IMAGE, STRING, encoded_noise
+from .test_prepare import encoded_noise
 
 TOKEN, WRONG = "hf_dataset0123456789abcdef", "hf_wrong9876543210fedcba"
 REPO = "somebody/looks"
-QUESTIONS = datasets.Features(dict.fromkeys(("id", "imageId", "question", "answer"), STRING))
-PICTURES = datasets.Features({"id": STRING, "image": IMAGE, "unread": datasets.Value("binary")})
+QUESTIONS = datasets.Features(dict.fromkeys(("id", "imageId", "question", "answer"), TEXT))
+PICTURES = datasets.Features({"id": TEXT, "image": IMAGE, "unread": datasets.Value("binary")})
 SHARDS = 3
 README = """---
 configs:

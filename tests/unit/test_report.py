@@ -13,7 +13,7 @@ from lofi.errors import UserError
 from lofi.report import benchmarks, drilldown, figures, overview, sentences, words
 from lofi.report import build as build_module
 from lofi.report.audit import AXES, Audit, mean_row, ordered, over_datasets
-from lofi.stats.metrics import METRICS
+from lofi.scoring.figures import METRICS
 from tests.unit.report_setup import HOSTILE, Results, make_results
 
 

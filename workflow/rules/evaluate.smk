@@ -6,6 +6,9 @@ OUTPUTS: results/samples/model=.../dataset=.../method=.../keep=.../seed=.../shar
 References run first, so that no long evaluation starts late for want of one. One thread a job, unless a model's
 `threads` say otherwise: on CPUs, jobs side by side are faster than threads inside one. A profile gives GPU jobs more
 cores, to open images with.
+
+`exec`, because a shell between Snakemake and lofi would die of the SIGTERM that SLURM sends before it takes a node away:
+the job would be over at once, and lofi's time to finish its part with it.
 """
 
 
@@ -31,7 +34,7 @@ rule reference:
     params:
         planned=planned_reference,
     shell:
-        "lofi reference --config results/sweep.json --model {wildcards.model} --dataset {wildcards.dataset}"
+        "exec lofi reference --config results/sweep.json --model {wildcards.model} --dataset {wildcards.dataset}"
         " --shard {wildcards.shard} > {log} 2>&1"
 
 
@@ -56,5 +59,5 @@ rule evaluate:
         planned=planned_evaluation,
         options=unpacked_options,
     shell:
-        "lofi evaluate --config results/sweep.json --model {wildcards.model} --dataset {wildcards.dataset}"
+        "exec lofi evaluate --config results/sweep.json --model {wildcards.model} --dataset {wildcards.dataset}"
         " --shard {wildcards.shard} {params.options} > {log} 2>&1"

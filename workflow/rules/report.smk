@@ -24,4 +24,4 @@ rule report:
     params:
         sweep=SWEEP.to_json(),
     shell:
-        "lofi report --config results/sweep.json --output {output} > {log} 2>&1"
+        "exec lofi report --config results/sweep.json --output {output} > {log} 2>&1"

@@ -23,5 +23,5 @@ rule stability:
     params:
         planned=planned_stability,
     shell:
-        "lofi stability --config results/sweep.json --model {wildcards.model} --dataset {wildcards.dataset}"
+        "exec lofi stability --config results/sweep.json --model {wildcards.model} --dataset {wildcards.dataset}"
         " > {log} 2>&1"
