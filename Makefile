@@ -19,12 +19,11 @@ help: ## this list
 
 setup: $(VENV)/.ready ## a .venv with the pinned packages
 
-$(VENV)/.ready: envs/requirements.lock envs/tests.lock pyproject.toml
+$(VENV)/.ready: $(wildcard envs/*.lock) envs/install.sh pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("lofi needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + "; set PYTHON=") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --requirement envs/requirements.lock
-	$(BIN)/pip install --quiet --no-deps --requirement envs/tests.lock
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	bash envs/install.sh $(BIN)/python
+	$(BIN)/pip install --quiet --require-hashes --no-deps --requirement envs/tests.lock
 	@touch $@
 
 demo: setup ## the whole pipeline on the embedded model: ends with reports/index.html
@@ -47,10 +46,11 @@ lint: setup ## ruff, mypy, snakefmt, snakemake --lint
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
-docs: setup ## docs/methods.md, families.md and datasets.md from registries, cards and docstrings
+docs: setup ## docs/methods.md, families.md, datasets.md and errors.md from registries, cards, docstrings and tests
 	python -m lofi.methods.catalogue > docs/methods.md
 	python -m lofi.models.catalogue > docs/families.md
 	python -m lofi.dataset_pages > docs/datasets.md
+	python -m tests.errors.page > docs/errors.md
 
 clean: ## remove results, reports and logs, but not the .venv
 	rm -rf results logs benchmarks reports/index.html reports/index_files .snakemake

@@ -13,6 +13,7 @@ from lofi.errors import UserError, unknown
 
 SCHEMA = Path(__file__).parent.parent / "workflow" / "schemas" / "config.schema.yaml"
 SHOWN = 60  # characters of a wrong value that a message repeats
+MOST_LEVELS = 20  # of mappings and lists in each other; the schema has 4
 
 
 def check_schema(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,6 +33,8 @@ def _validator() -> Draft202012Validator:
 
 def _plain(value: Any, path: tuple[object, ...]) -> Any:
     """Mappings as dicts with text keys. YAML reads keys such as 1, no or null as something else."""
+    if len(path) > MOST_LEVELS:
+        raise UserError(f"{_place(path[:2])} is nested more than {MOST_LEVELS} levels deep; a config has a few")
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):

@@ -1,13 +1,15 @@
-"""The command line: one sub-command per stage, and a few that look. `lofi.commands` runs them."""
+"""The command line: one sub-command per stage, and a few that look. `lofi.commands` and `lofi.looks` run them."""
 
 import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from lofi import __version__, commands
-from lofi.errors import UserError
+from lofi import __version__, commands, looks
+from lofi.credentials import refuse_credentials
+from lofi.errors import UserError, of_files
 
 EXIT_USER_ERROR = 2
 Command = Callable[[argparse.Namespace], int | None]  # returns the exit code where that is not 0
@@ -15,16 +17,46 @@ Command = Callable[[argparse.Namespace], int | None]  # returns the exit code wh
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a user's mistake is one line on stderr and exit code 2."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        for number, text in enumerate(given, start=1):  # before anything that would repeat it
+            refuse_credentials(text, f"argument {number}")
+    except UserError as error:
+        print(f"lofi: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    options, unread = _parser().parse_known_args(given)
+    if unread:
+        options.parser.error(f"unrecognized arguments: {' '.join(unread)}")
     command: Command = options.run
     try:
         return command(options) or 0
     except UserError as error:
-        print(f"lofi {options.command}: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
+        return _refused(options.command, error)
     except BrokenPipeError:  # `lofi query … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if (refusal := of_files(error)) is None:
+            raise
+        return _refused(options.command, refusal)
     return 0
+
+
+def _refused(command: str, error: UserError) -> int:
+    print(f"lofi {command}: {_one_line(str(error))}", file=sys.stderr)
+    return EXIT_USER_ERROR
+
+
+def _one_line(text: str) -> str:
+    """Line breaks made visible: a path or a value may hold one."""
+    return text.replace("\n", "\\n").replace("\r", "\\r")
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that complains in one line, as everything else here does."""
+
+    def error(self, message: str) -> NoReturn:
+        fix = f"`{self.prog} --help` says what it takes"
+        self.exit(EXIT_USER_ERROR, f"{self.prog}: {_one_line(message)}; {fix}\n")
 
 
 class _Commands:
@@ -35,7 +67,7 @@ class _Commands:
 
     def add(self, name: str, run: Command, sentence: str) -> argparse.ArgumentParser:
         command = self._commands.add_parser(name, help=sentence, description=sentence)
-        command.set_defaults(run=run)
+        command.set_defaults(run=run, parser=command)
         return command
 
     def add_on_sweep(self, name: str, run: Command, sentence: str) -> argparse.ArgumentParser:
@@ -48,7 +80,7 @@ class _Commands:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="lofi", description="Does a vision-language model still give the same answers with fewer visual tokens?"
     )
     parser.add_argument("--version", action="version", version=f"lofi {__version__}")
@@ -104,7 +136,7 @@ def _add_stages(to: _Commands) -> None:
 def _add_check(to: _Commands) -> None:
     """Two uses: a config before the sweep, its results after it."""
     check = to.add_on_sweep(
-        "check", commands.check, "check a config; with --reference, hold the results of a sweep against limits"
+        "check", looks.check, "check a config; with --reference, hold the results of a sweep against limits"
     )
     check.description = (
         "Without --reference: check a config and say how many cells it asks for. With --reference: hold every reduced "
@@ -126,13 +158,30 @@ def _add_check(to: _Commands) -> None:
 
 def _add_certify(to: _Commands) -> None:
     sentence = "the smallest keep of each method that is shown to stay below a rate of negative flips"
-    certify = to.add("certify", commands.certify, sentence)
+    certify = to.add("certify", looks.certify, sentence)
     risk = certify.add_mutually_exclusive_group()
     risk.add_argument("--max-negative-flips", type=float, metavar="SHARE", help="right to wrong; default: 0.02")
     risk.add_argument("--max-divergence", type=float, metavar="SHARE", help="another answer, in place of that")
     certify.add_argument("--confidence", type=float, default=0.95, help="one-sided; default: 0.95")
     certify.add_argument("--format", choices=("table", "csv", "json"), default="table")
     certify.add_argument("--results", type=Path, default=Path("results"))
+
+
+def _add_recover(to: _Commands) -> None:
+    sentence = "put a folder in order after its Snakemake was killed: its jobs, its lock, what is left to run"
+    recover = to.add("recover", commands.recover, sentence)
+    recover.description = (
+        "After a Snakemake was killed: waits for the jobs that it left behind, on SLURM or on this machine, or cancels "
+        "them; notes what they finished; unlocks the folder; and says what is left to run. Nothing that is finished is "
+        "removed, and nothing is started. Exit code 0 if the folder is in order, 2 if not, for example because a "
+        "Snakemake is alive in it."
+    )
+    jobs = recover.add_mutually_exclusive_group()
+    jobs.add_argument("--wait", dest="cancel", action="store_false", default=False, help="for the jobs (the default)")
+    jobs.add_argument("--cancel", action="store_true", help="the jobs; parts that they finished stay in the cache")
+    recover.add_argument("--directory", type=Path, default=Path(), metavar="DIR", help="of the run; default: this one")
+    recover.add_argument("--profile", help="of Snakemake; default: the one that the run was started with")
+    recover.add_argument("--dead-host", metavar="HOST", help="where the run was started, and none is alive any more")
 
 
 def _add_looks(to: _Commands) -> None:
@@ -147,26 +196,27 @@ def _add_looks(to: _Commands) -> None:
 
     _add_check(to)
     _add_certify(to)
-    to.add_on_sweep("status", commands.status, "how far a sweep is, cell by cell")
+    to.add_on_sweep("status", looks.status, "how far a sweep is, cell by cell")
+    _add_recover(to)
 
     tables = (
         "cells, measures, margins, calibration, averages, metrics, spectra, correlations, sample_shifts, "
         "beyond_margin, forecast, forecast_cells, methods, comparisons, ranks, flips, categories, stability, risks, "
         "certificates, runs, samples"
     )
-    query = to.add("query", commands.query, f"run SQL over the tables {tables}")
+    query = to.add("query", looks.query, f"run SQL over the tables {tables}")
     query.add_argument("sql", help='for example "SELECT method, keep, agreement FROM cells"')
     query.add_argument("--format", choices=("table", "csv", "json"), default="table")
     query.add_argument("--results", type=Path, default=Path("results"))
 
-    data = to.add("data", commands.data_check, "look at a dataset before it is used").add_subparsers(required=True)
+    data = to.add("data", looks.data_check, "look at a dataset before it is used").add_subparsers(required=True)
     sentence = "read every row and image of a dataset, and say what is wrong with it, row by row"
     check = data.add_parser("check", help=sentence, description=sentence)
     check.add_argument("dataset", help="the name of a dataset, or the path of a card such as my.yaml")
     check.add_argument("--source", help="instead of the card's: a folder, a table, or a hub id")
     check.add_argument("--prompt-style", help="default: the card's first")
     check.add_argument("--limit", type=int, default=0, help="so many images, each with all of its questions")
-    check.set_defaults(command="data check")
+    check.set_defaults(command="data check", parser=check)
 
     sentence = "train an embedded model again, from a seed; goes on where it was killed"
     train = to.add("train-digits", commands.train_digits, sentence)

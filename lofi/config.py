@@ -13,6 +13,7 @@ from lofi.errors import UserError, unknown
 from lofi.feasible import check_models, check_revision
 from lofi.methods.registry import METHODS, check_params, get_reducer, known_params
 from lofi.models.conversation import template_text
+from lofi.scoring.figures import figures_of
 from lofi.scoring.registry import get_scorer
 from lofi.strict_yaml import read_mapping
 from lofi.sweep import AXES, DatasetSpec, MethodSpec, ModelSpec, Sweep, draws
@@ -84,6 +85,7 @@ def _dataset(name: str, entry: Mapping[str, Any]) -> DatasetSpec:
         raise unknown(f"prompt style of dataset {name!r}", spec.prompt_style, card.prompts)
     try:
         get_scorer(spec.scorer or card.scorer_of(spec.prompt_style))
+        figures_of(name, card.metrics)
     except UserError as error:
         raise UserError(f"datasets.{name}: {error}") from None
     return spec

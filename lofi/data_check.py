@@ -18,6 +18,7 @@ from lofi.data.source import Row, open_source
 from lofi.data.templates import fill
 from lofi.errors import UserError, unknown
 from lofi.grading import question_of
+from lofi.scoring.figures import figures_of
 from lofi.scoring.registry import get_scorer
 
 SHOWN_NAMES = 8  # of answers or categories, the most frequent first
@@ -84,10 +85,13 @@ def check_data(
 
     `source` and `limit` are those of `prepare`. Nothing is written.
     """
+    if limit < 0:
+        raise UserError(f"a limit of {limit} is no number of images; give 0 for all of them")
     if prompt_style not in card.prompts:
         raise unknown(f"prompt style of dataset {card.name}", prompt_style, card.prompts)
     for style in card.prompts:
         get_scorer(card.scorer_of(style))
+    figures_of(card.name, card.metrics)
     tally, collection = Tally(), Collection(card, prompt_style)
     with TemporaryDirectory() as scratch:
         opened = open_source(card, source, Path(scratch), limit=limit)

@@ -15,8 +15,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from lofi.data.registry import Card, dataset_names, get_card
 from lofi.data.templates import BUILDERS
 from lofi.scoring.differences import DIFFERENCES
+from lofi.scoring.figures import figures_of
 from lofi.scoring.registry import SCORERS
-from lofi.stats.metrics import figures_of
 
 FOLDER = Path(__file__).parent
 MODES = {"mcq": "letters", "yesno": "yes or no", "open": "generation"}

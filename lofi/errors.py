@@ -1,7 +1,24 @@
 """The one error a user sees: the value, the rule it breaks, and the fix, in one line."""
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+_SPACE = "what is finished is kept; make room, and run the same command again"
+_ACCESS = "give it the permissions that this needs, or give another path"
+_BLOCKED = "something else stands where this belongs; move it away, or give another path"
+# What the system says of files and disks, and what a user can do.
+FIXES = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EACCES: _ACCESS,
+    errno.EPERM: _ACCESS,
+    errno.EROFS: "it can only be read; give a path that can be written to",
+    errno.EISDIR: _BLOCKED,
+    errno.ENOTDIR: _BLOCKED,
+    errno.EEXIST: _BLOCKED,
+    errno.ENAMETOOLONG: "give a shorter name",
+}
 
 
 class UserError(Exception):
@@ -14,3 +31,11 @@ def unknown(kind: str, name: object, valid: Iterable[str]) -> UserError:
     nearest = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     return UserError(f"unknown {kind} {name!r}: {hint}choose from {', '.join(names)}")
+
+
+def of_files(error: OSError) -> UserError | None:
+    """The error for what a user's files or disks refuse; None where no user could mend it."""
+    fix = FIXES.get(error.errno or 0)
+    name = error.filename2 or error.filename  # of a renaming, the name that was to be
+    reason = f"{name} cannot be used: {error.strerror}" if name else str(error)
+    return UserError(f"{reason}; {fix}") if fix else None

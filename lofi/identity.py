@@ -17,7 +17,13 @@ from lofi.sweep import DatasetSpec, MethodSpec, ModelSpec, Sweep
 MODEL_FIELDS = ("source", "revision", "dtype", "attention")
 DATASET_FIELDS = ("revision", "prompt_style")
 # Settings that came later, with what they are where nobody sets them: only another value is in a key.
-MODEL_DEFAULTS = {"min_pixels": None, "max_pixels": None, "template": None, "image_mode": "original"}
+MODEL_DEFAULTS = {
+    "min_pixels": None,
+    "max_pixels": None,
+    "template": None,
+    "image_mode": "original",
+    "threads": 1,
+}
 DATASET_DEFAULTS = {"scoring_mode": "logits", "exif": "ignored"}
 # What a card says beside how its questions are made: `prepare` does not look at it.
 BESIDE_DOCS = ("title", "text", "licence", "aliases", "n_questions", "n_images", "scorer", "metrics", "traps")
@@ -37,10 +43,10 @@ def cell_key(
     """The hash under which the answers of one shard of one cell are stored.
 
     `model` gives source, revision (a digest of its files), dtype, attention, the limits of an image's pixels, the text
-    of the conversation template and the image mode; `dataset` gives revision (a digest of the prepared questions and
-    images, so that it covers `limit`), prompt_style, scoring_mode and exif. Whatever else they hold, such as device
-    and batch size, is left out, and so is the scorer: answers are graded after they are stored. The names are in,
-    because every row carries them.
+    of the conversation template, the image mode and the threads; `dataset` gives revision (a digest of the prepared
+    questions and images, so that it covers `limit`), prompt_style, scoring_mode and exif. Whatever else they hold, such
+    as device and batch size, is left out, and so is the scorer: answers are graded after they are stored. The names are
+    in, because every row carries them.
     """
     return _digest(
         {

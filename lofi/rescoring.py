@@ -12,7 +12,7 @@ from lofi.errors import UserError
 from lofi.grading import Grading, changed
 from lofi.identity import scorer_of
 from lofi.scoring.registry import get_scorer
-from lofi.store import read_metadata, write_table
+from lofi.store import odd_columns, read_metadata, write_table
 from lofi.sweep import DatasetSpec, Sweep
 
 
@@ -78,7 +78,7 @@ def _refuse_others(prepared: Path, files: list[Path]) -> None:
     path = prepared / DOCS_FILE
     if not path.is_file():
         raise UserError(f"{path} is missing, which holds the right answers; run `lofi prepare`")
-    revision = read_metadata(path).get("key")
+    revision = load_docs(prepared).revision
     for file in files:
         answered = set(_read(file, ["dataset_revision"]).column(0).to_pylist())
         if other := answered - {revision}:
@@ -104,6 +104,10 @@ def _dataset(spec: DatasetSpec, grading: Grading, files: list[Path]) -> Rescored
 def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Samples from one file; its folders, which look like a partitioned dataset, add no columns."""
     try:
-        return pq.ParquetFile(path).read(columns)
-    except (OSError, pa.ArrowException) as error:
+        file = pq.ParquetFile(path)
+        odd, table = odd_columns(file.schema_arrow), file.read(columns)
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise UserError(f"{path} cannot be read ({error}); run the sweep again, which replaces it") from None
+    if odd:
+        raise UserError(f"{path} {odd}: another lofi wrote it; run the sweep again, which replaces it")
+    return table

@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -155,6 +155,16 @@ def column(name: str, values: pa.Array | Sequence[Any]) -> pa.Array:
     return pa.array(values, kind)
 
 
+def odd_columns(schema: pa.Schema) -> str:
+    """How the columns of a sample file are not those of `SAMPLES`, in words; empty where they are."""
+    missing = [name for name in SAMPLES.names if name not in schema.names]
+    if missing:
+        return f"lacks the columns {', '.join(missing)}"
+    at = {name: schema.get_field_index(name) for name in SAMPLES.names}  # -1 where two have one name
+    other = [name for name, place in at.items() if place < 0 or schema.field(place).type != SAMPLES.field(name).type]
+    return f"has the columns {', '.join(other)} twice or of another type" if other else ""
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` to write to; after the block it is synced and takes the place of `path`.
@@ -189,8 +199,12 @@ def write_table(table: pa.Table, path: Path, metadata: Mapping[str, Any]) -> Non
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """What `write_table` stamped on the file; empty where there is no such stamp."""
-    content = (pq.read_schema(path).metadata or {}).get(METADATA_KEY)
-    return dict(json.loads(content)) if content else {}
+    content = (pq.read_schema(path).metadata or {}).get(METADATA_KEY, b"{}")
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_if_valid(path: Path, key: str, n_rows: int) -> pa.Table | None:
@@ -202,6 +216,16 @@ def read_if_valid(path: Path, key: str, n_rows: int) -> pa.Table | None:
     except (OSError, pa.ArrowException, ValueError):
         return None
     return table if table.num_rows == n_rows else None
+
+
+def first_broken(files: Iterable[Path]) -> Path | None:
+    """The first file that cannot be read to its end."""
+    for file in files:
+        try:
+            pq.ParquetFile(file).read()
+        except (OSError, ValueError, pa.ArrowException):
+            return file
+    return None
 
 
 def concat(tables: Sequence[pa.Table]) -> pa.Table:

@@ -36,6 +36,7 @@ class ModelSpec:
     max_pixels: int | None = None
     template: str | None = None  # of the conversation: a built-in name or a file; None: the checkpoint's
     image_mode: str = "original"  # or pad: to a square, in the mean colour, as LLaVA-1.5's own loader does
+    threads: int = 1  # of the CPU, to compute with; sums in another order end in other last digits, so a key has them
     workers: int | str = "auto"  # processes that open images; auto: none on a CPU, else the cores but one, at most 8
 
     @property

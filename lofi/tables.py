@@ -7,6 +7,8 @@ from types import TracebackType
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.dataset as ds
 
 from lofi.errors import UserError
 
@@ -41,14 +43,16 @@ class Tables:
 
 
 def open_views(connection: duckdb.DuckDBPyConnection, folder: Path) -> frozenset[str]:
-    """Make a view of each Parquet file in the folder; their names."""
+    """Make a view of each Parquet file in the folder; their names. They are scans that Arrow makes, so that a database
+    whose own access to files is shut can read them.
+    """
     files = sorted(folder.glob("[!.]*.parquet"))
     if not files:
         raise UserError(f"there are no tables in {folder}; make them with: lofi aggregate")
     for file in files:
         try:
-            connection.read_parquet(str(file)).create_view(file.stem)
-        except duckdb.Error as error:
+            connection.register(file.stem, ds.dataset(file))
+        except (OSError, pa.ArrowException) as error:
             raise UserError(f"{file} cannot be read; make the tables again with: lofi aggregate") from error
     return frozenset(file.stem for file in files)
 

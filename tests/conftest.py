@@ -29,11 +29,15 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained LLaVA with five decoder layers, in the format of the hub."""
+    return write_tiny_model(tmp_path_factory.mktemp("tiny-llava"))
+
+
+def write_tiny_model(folder: Path) -> Path:
+    """Write that model to a folder, and return it."""
     import torch
 
     from lofi.training.llava import build_config, build_model, build_processor
 
-    folder = tmp_path_factory.mktemp("tiny-llava")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         build_model(build_config(width=32, layers=5, vision_width=32, vision_layers=3)).save_pretrained(folder)

@@ -42,6 +42,7 @@ DOCS = pa.schema(
         ("image_error", pa.string()),
     ]
 )
+OPTIONAL = ("figure_id", "category", "l2_category", "image_error")  # what a question may lack
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +106,10 @@ def load_docs(folder: Path) -> Docs:
         metadata = read_metadata(path)
         table = pq.read_table(path).cast(DOCS)
         errors = _image_errors(folder)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: other columns, or a stamp that is no JSON
         raise UserError(f"{folder} holds no readable dataset ({error}); run `lofi prepare`") from None
+    if lacking := [name for name in DOCS.names if table.column(name).null_count and name not in OPTIONAL]:
+        raise UserError(f"{folder} holds questions without {', '.join(lacking)}; run `lofi prepare` again")
     revision = revision_of(table)
     if metadata.get("key") != revision or not errors.keys() >= set(
         pc.list_flatten(table.column("image_hashes")).to_pylist()

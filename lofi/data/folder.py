@@ -25,7 +25,12 @@ def open_builder(place: str, part: Part, revision: str = "") -> Any:
 
     config, split = part
     with TemporaryDirectory() as scratch:  # where it would convert to; a stream leaves it empty
-        builder = datasets.load_dataset_builder(place, config, revision=revision or None, cache_dir=scratch)
+        try:
+            builder = datasets.load_dataset_builder(place, config, revision=revision or None, cache_dir=scratch)
+        except RuntimeError as error:
+            if "Dataset scripts" not in str(error):
+                raise
+            raise ValueError("it is a script, and no code of a dataset is run; convert it to Parquet") from None
     splits = [str(each) for each in builder.config.data_files]
     if split not in splits:
         raise ValueError(f"there is no split {split!r}, only {', '.join(splits)}")

@@ -44,7 +44,7 @@ def readings(
         if joined is not None:
             hashes, error = joined.of(entry)
         else:
-            images = shown([entry.values.pop(column) for column in card.images], source.folder)
+            images = shown([entry.values.pop(column) for column in card.images], source.locate)
             hashes, error = gallery.take(images.contents), images.error
         if hashes:
             yield Reading(entry, hashes, gallery.ranks[_one(hashes)], error)
@@ -107,5 +107,5 @@ def _join(source: Source, card: Card, join: Join, gallery: _Gallery) -> _Joined:
                 f"dataset {card.name}: {join.config}, {entry.place}: {join.key} {key!r} comes a second time; "
                 "keep one row of it"
             )
-        found[key] = gallery.take(shown([entry.values[join.image]], source.folder).contents)
+        found[key] = gallery.take(shown([entry.values[join.image]], source.locate).contents)
     return _Joined(join, gallery, found)

@@ -77,7 +77,7 @@ class Card:
     cluster: str = ""  # samples that are resampled together; without it those of one image
     n_questions: int = 0  # of the whole split, for plans before it is prepared; 0 is not known
     n_images: int = 0  # distinct ones, where that is known, else at most
-    metrics: tuple[str, ...] = ("accuracy",)  # figures of the whole dataset, by their names in lofi.stats.metrics
+    metrics: tuple[str, ...] = ("accuracy",)  # figures of the whole dataset, by their names in lofi.scoring.figures
     traps: tuple[str, ...] = ()  # what readers of its numbers have stumbled over
     grouped: bool = False  # rows of one image follow each other, so a limited run may stop early
 

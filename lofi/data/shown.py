@@ -1,6 +1,6 @@
 """The images that a row shows: none, one or several, as bytes, as paths, or as a list of either."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ class Shown:
     error: str | None = None
 
 
-def shown(cells: Iterable[Any], folder: Path) -> Shown:
-    """The images in a row's cells; a path that is not absolute starts at the folder."""
-    found = [_content(image, folder) for cell in cells for image in _images(cell)]
+def shown(cells: Iterable[Any], locate: Callable[[str], Path]) -> Shown:
+    """The images in a row's cells; `locate` finds the file of a path, or raises ValueError."""
+    found = [_content(image, locate) for cell in cells for image in _images(cell)]
     if not found:
         return Shown((b"",))
     errors = [error for _, error in found if error]
@@ -29,7 +29,7 @@ def _images(cell: Any) -> list[Any]:
     return [each for each in (cell if isinstance(cell, list) else [cell]) if each is not None and each != ""]
 
 
-def _content(cell: Any, folder: Path) -> tuple[bytes, str]:
+def _content(cell: Any, locate: Callable[[str], Path]) -> tuple[bytes, str]:
     """The bytes of an image, and what is wrong where there are none."""
     path = cell
     if isinstance(cell, Mapping):
@@ -39,7 +39,7 @@ def _content(cell: Any, folder: Path) -> tuple[bytes, str]:
     if not path:
         return b"", ""
     try:
-        return (folder / str(path)).read_bytes(), ""
+        return locate(str(path)).read_bytes(), ""
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return b"", f"its image {path} cannot be read: {reason}"

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lofi.data.registry import FILES, Card
@@ -48,6 +48,17 @@ class Source:
                 for column in set(wanted) - set(columns):
                     del entry.values[column]
             yield entry
+
+    def locate(self, path: str) -> Path:
+        """The file of an image; a path that is not absolute starts at the folder.
+
+        A table of the user's own may name any file. One that came from elsewhere must not: whatever it names is
+        copied into the results.
+        """
+        named = PurePosixPath(path)
+        if self.revision and (named.is_absolute() or ".." in named.parts):
+            raise ValueError("a dataset of the hub may only name files of its own")
+        return self.folder / path
 
     def joined(self, card: Card) -> Iterator[Entry]:
         """The rows of the second table, which holds the images."""

@@ -141,6 +141,7 @@ def open_session(job: Job, weights: str = AS_LOADED) -> Session:
     """The loaded model, its decoder on these weights, ready for this dataset."""
     gc.collect()  # hooks and modules refer to each other: a model before this one lives on, and two may not fit
     spec = job.model
+    torch.set_num_threads(spec.threads)  # whatever cores the job was given: its rows must not depend on them
     adapter = load_model(
         spec.source,
         revision=spec.revision,

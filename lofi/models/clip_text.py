@@ -1,13 +1,12 @@
 """The text half of a CLIP model, for reducers that compare patches with the question in CLIP's own space."""
 
-import json
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lofi.errors import UserError
-from lofi.models.facts import local_folder
+from lofi.models.facts import local_folder, read_object
 from lofi.models.placement import device_named
 
 
@@ -79,7 +78,7 @@ def load_text_tower(
     from transformers import AutoTokenizer, CLIPModel
 
     folder = local_folder(source, revision)
-    kind = json.loads((folder / "config.json").read_text()).get("model_type")
+    kind = read_object(folder / "config.json").get("model_type")
     if kind != "clip":
         raise UserError(f"text tower {source!r} is of type {kind!r}; give a whole CLIP model, whose type is 'clip'")
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)

@@ -14,6 +14,8 @@ from lofi.models.families import ENCODERS, Encoder, Family, encoder_type, get_fa
 EMBEDDED = "embedded:"
 ASSETS = Path(__file__).parent.parent / "assets"
 _BLOCK = 1 << 20
+# What comes of looking for a number in a config that has something else there, or nothing.
+UNREADABLE = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, OSError, StopIteration)
 # Configs on the hub leave out what equals transformers' default; LLaVA-1.5 leaves out the depth of its decoder.
 DEFAULT_DEPTH = {
     "llama": 32,
@@ -59,6 +61,17 @@ class Facts:
     depth: int | None  # layers of the decoder
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """One of the JSON files of a checkpoint."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is no JSON ({error}); copy the checkpoint again") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds {type(content).__name__}, not an object; copy the checkpoint again")
+    return content
+
+
 def model_folder(source: str, revision: str | None) -> Path | None:
     """The local folder of a model, or None for a hub model that is not in the local cache yet."""
     if source.startswith(EMBEDDED):
@@ -67,17 +80,20 @@ def model_folder(source: str, revision: str | None) -> Path | None:
         if name not in shipped:
             raise unknown("embedded model", name, shipped)
         return ASSETS / name
-    folder = Path(source).expanduser()
-    if (folder / "config.json").is_file():
-        return folder
-    if folder.is_dir() or source.startswith((".", "/", "~")) or source.count("/") != 1:
+    try:
+        folder = Path(source).expanduser()
+        if (folder / "config.json").is_file():
+            return folder
+        if folder.is_dir() or source.startswith((".", "/", "~")) or source.count("/") != 1:
+            raise ValueError(f"{folder} is no folder with a config.json")
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(source, "config.json", revision=revision)
+    except (OSError, ValueError, RuntimeError):  # a name that is none, of a file, of a user or for the hub
         raise UserError(
             f"model source {source!r} is no folder with a config.json; give such a folder, a hub id like "
             f"'llava-hf/llava-1.5-7b-hf', or '{EMBEDDED}<name>'"
-        )
-    from huggingface_hub import try_to_load_from_cache
-
-    cached = try_to_load_from_cache(source, "config.json", revision=revision)
+        ) from None
     return Path(cached).parent if isinstance(cached, str) else None
 
 
@@ -97,7 +113,12 @@ def local_folder(source: str, revision: str | None) -> Path:
 def missing_weights(folder: Path) -> list[str]:
     """The weight files that a model's folder should have and has not; a download may have been killed."""
     index = folder / "model.safetensors.index.json"
-    named = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else {"model.safetensors"}
+    files = read_object(index).get("weight_map") if index.is_file() else {"weight": "model.safetensors"}
+    if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
+        raise UserError(
+            f"{index} has no weight_map, which says in which file each weight is; copy the checkpoint again"
+        )
+    named = set(files.values())
     return sorted(name for name in named if not (folder / name).is_file())
 
 
@@ -114,12 +135,16 @@ def _follows_size(folder: Path) -> bool:
     """Whether the processor lets an image keep its size between a least and a most number of pixels."""
     for name in ("preprocessor_config.json", "processor_config.json"):
         if (folder / name).is_file():
-            config = json.loads((folder / name).read_text())
-            config = config.get("image_processor", config)
+            config = read_object(folder / name)
+            config = _mapping(config.get("image_processor")) or config
             # two edges, which are numbers of pixels: Qwen's processors, and those that come from them
-            size = config.get("size") or {}
+            size = _mapping(config.get("size"))
             return {"min_pixels", "max_pixels"} <= config.keys() or {"shortest_edge", "longest_edge"} <= size.keys()
     return False
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def read_facts(source: str, revision: str | None) -> Facts | None:
@@ -127,11 +152,14 @@ def read_facts(source: str, revision: str | None) -> Facts | None:
     folder = model_folder(source, revision)
     if folder is None:
         return None
+    config = read_object(folder / "config.json")
     try:
-        config = json.loads((folder / "config.json").read_text())
-    except ValueError as error:
-        raise UserError(f"model {source!r} has a config.json that is no JSON: {error}") from None
-    return facts_of(config, source)
+        return facts_of(config, source)
+    except UNREADABLE as error:
+        raise UserError(
+            f"model {source!r} has a config.json that lofi cannot read ({type(error).__name__}: {error}); give it as "
+            "the checkpoint's authors publish it"
+        ) from None
 
 
 def facts_of(config: Mapping[str, Any], source: str) -> Facts:
@@ -159,10 +187,13 @@ def tower_width(source: str) -> int | None:
     folder = model_folder(source, None)
     if folder is None:
         return None
-    config = json.loads((folder / "config.json").read_text())
+    config = read_object(folder / "config.json")
     if config.get("model_type") != "clip":
         raise UserError(f"text_tower {source!r} has the architecture {config.get('model_type')!r}; give a CLIP model")
-    return int(config["vision_config"]["hidden_size"])
+    try:
+        return int(config["vision_config"]["hidden_size"])
+    except UNREADABLE:
+        raise UserError(f"text_tower {source!r} has no hidden_size of its vision_config; give a CLIP model") from None
 
 
 def fingerprint(source: str, revision: str | None) -> str:

@@ -1,12 +1,11 @@
 """Loading a model and its processor through the ordinary auto classes, safetensors only, offline."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lofi.errors import UserError, unknown
-from lofi.models.facts import check_pixel_limits, local_folder
+from lofi.models.facts import UNREADABLE, check_pixel_limits, local_folder, read_object
 from lofi.models.families import get_family
 
 if TYPE_CHECKING:
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 ATTENTIONS = ("sdpa", "eager")
+SHOWN = 300  # letters of what a library says, which may be pages
 
 
 def load_model(
@@ -70,7 +70,7 @@ def load_pretrained(
     from lofi.models.processor import with_image_mode, with_template
 
     folder = local_folder(source, revision)
-    get_family(json.loads((folder / "config.json").read_text()), source)
+    get_family(read_object(folder / "config.json"), source)
     limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
     processor = _processor(source, folder, {name: value for name, value in limits.items() if value is not None})
     processor = with_image_mode(with_template(processor, template, source), image_mode)
@@ -81,7 +81,10 @@ def _processor(source: str, folder: Path, limits: dict[str, int]) -> Any:
     from lofi.models.processor import load_processor
 
     check_pixel_limits(source, folder, limits)
-    processor = load_processor(folder)
+    try:
+        processor = load_processor(folder)
+    except UNREADABLE as error:
+        raise _unusable("processor", folder, error) from error
     if limits:
         kind = type(processor.image_processor)
         processor.image_processor = kind.from_pretrained(folder, local_files_only=True, **limits)
@@ -95,7 +98,6 @@ def _processor(source: str, folder: Path, limits: dict[str, int]) -> Any:
 
 
 def _model(folder: Path, dtype: str, device: str, attention: str) -> Any:
-    from transformers import AutoModelForImageTextToText
     from transformers.utils import logging
 
     from lofi.models.placement import SPREAD, device_named
@@ -103,14 +105,47 @@ def _model(folder: Path, dtype: str, device: str, attention: str) -> Any:
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
     target = None if device == SPREAD else device_named(device)
-    model = AutoModelForImageTextToText.from_pretrained(
-        folder,
-        dtype=dtype,
-        attn_implementation=attention,
-        device_map="auto" if target is None else None,
-        use_safetensors=True,
-        local_files_only=True,
-    )
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # what it would warn of is refused below
+    try:
+        model = _weighed(
+            folder, dtype=dtype, attn_implementation=attention, device_map="auto" if target is None else None
+        )
+    finally:
+        logging.set_verbosity(verbosity)
     if target is not None:
         model.to(target)
     return model.eval().requires_grad_(False)
+
+
+def _weighed(folder: Path, **options: Any) -> Any:
+    """The model with all of its weights: the library would make up those that a checkpoint lacks."""
+    from safetensors import SafetensorError
+    from transformers import AutoModelForImageTextToText
+
+    try:
+        model, found = AutoModelForImageTextToText.from_pretrained(
+            folder,
+            **options,
+            use_safetensors=True,
+            local_files_only=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except (SafetensorError, *UNREADABLE) as error:
+        raise _unusable("model", folder, error) from error
+    lacking = sorted([*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])])
+    if lacking:
+        raise UserError(
+            f"the weights in {folder} are not those of its config.json: {len(lacking)} are missing or have another "
+            f"shape, {lacking[0]} first; copy the checkpoint again, all of it"
+        )
+    return model
+
+
+def _unusable(what: str, folder: Path, error: Exception) -> UserError:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:SHOWN]
+    return UserError(
+        f"the {what} in {folder} cannot be loaded ({reason}); copy the checkpoint again, all of it, or delete it and "
+        "run `lofi prepare --model` where there is a network"
+    )

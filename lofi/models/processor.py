@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
 from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
@@ -62,6 +63,13 @@ def with_template(processor: Any, template: str | None, source: str) -> Any:
             f"model {source!r} has no chat template of its own; give its `template`: one of "
             f"{', '.join(template_names())}, or a .jinja file"
         )
+    turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "?"}]}]
+    try:
+        processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+    except TemplateError as error:
+        named = f"template {template!r}" if template else f"the chat template of model {source!r}"
+        reason = " ".join(str(error).split())
+        raise UserError(f"{named} cannot be filled in ({reason}); correct it, or name another `template`") from None
     return processor
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lofi.cell import FLOOR, FULL
 from lofi.errors import UserError
-from lofi.store import read_metadata
+from lofi.store import odd_columns, read_metadata
 
 PHASES = """
     SELECT dataset, method, keep, count(DISTINCT image_hash) AS images, count(*) AS answers,
@@ -57,11 +57,13 @@ def read_timings(files: Sequence[Path]) -> list[Timing]:
         return []
     import duckdb
 
+    _refuse_odd(files)
     with duckdb.connect() as connection:
         try:
             rows = connection.execute(PHASES, [[str(file) for file in files]]).fetchall()
         except duckdb.Error as error:
-            reason = " ".join(str(error).split())[:200]
+            said, _, _ = str(error).partition("\n\nLINE ")  # then comes a drawing of the place in the SQL
+            reason = " ".join(said.split())[:200]
             raise UserError(
                 f"stored samples cannot be read ({reason}); `lofi status` says which to run again"
             ) from None
@@ -70,6 +72,19 @@ def read_timings(files: Sequence[Path]) -> list[Timing]:
     for timing in found:
         answers[timing.device] += timing.answers
     return [timing for timing in found if timing.device == answers.most_common(1)[0][0]]
+
+
+def _refuse_odd(files: Sequence[Path]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for file in files:
+        try:
+            odd = odd_columns(pq.read_schema(file))
+        except (OSError, ValueError, pa.ArrowException) as error:
+            odd = f"cannot be read ({error})"
+        if odd:
+            raise UserError(f"stored samples cannot be read: {file} {odd}; `lofi status` says which to run again")
 
 
 def device_of(file: Path) -> str:

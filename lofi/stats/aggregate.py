@@ -9,6 +9,7 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lofi import store
 from lofi.errors import UserError
@@ -78,13 +79,18 @@ def aggregate(
 ) -> None:
     """Write `tables`/{cells,spectra,...}.parquet, and `database` with the same tables and a view `samples`.
 
-    files: of samples. metrics: by dataset, names of `metrics.METRICS`; accuracy where there are none. stability: the
-    files of self-agreement; without them the table `stability` has no rows. random: the methods that drop tokens at
-    random, the baseline of every spectral shift.
+    files: of samples. metrics: by dataset, names of `lofi.scoring.figures.METRICS`; accuracy where there are none.
+    stability: the files of self-agreement; without them the table `stability` has no rows. random: the methods that
+    drop tokens at random, the baseline of every spectral shift.
     Nothing at the targets changes before all of it is ready. The same files give the same bytes of Parquet.
     """
     if not files:
         raise UserError("there are no sample files to aggregate; evaluate a model on a dataset first")
+    if missing := [file for file in files if not file.exists()]:
+        raise UserError(
+            f"{len(missing)} of {len(files)} sample files are missing, the first of them {missing[0]}; run the sweep "
+            "to its end, `lofi status` says how far it is"
+        )
     with ExitStack() as stack:
         tables_scratch = stack.enter_context(_scratch(tables))
         scratch = stack.enter_context(_scratch(database.parent))
@@ -97,7 +103,12 @@ def aggregate(
         _open_samples(con, files, tables)
         self_agreement.open_rows(con, stability)
         con.execute("SET VARIABLE random_methods = ?::VARCHAR[]", [list(random)])
-        _build(con, metrics or {}, progress)
+        try:
+            _build(con, metrics or {}, progress)
+        except duckdb.Error as error:
+            if (broken := store.first_broken(files)) is None:
+                raise
+            raise UserError(f"{broken} cannot be read to its end; delete it and evaluate again") from error
         for name in TABLES:
             target = _quoted(tables_scratch / f"{name}.parquet")
             con.execute(f"COPY {name} TO {target} (FORMAT parquet, COMPRESSION zstd)")
@@ -188,13 +199,15 @@ def _open_samples(con: duckdb.DuckDBPyConnection, files: Sequence[Path], tables:
 def _stamp(file: Path, results: Path) -> dict[str, str | None]:
     """Say where a file is, from the results folder so that it can move as a whole, and what made it."""
     try:
-        metadata = store.read_metadata(file)
+        metadata, odd = store.read_metadata(file), store.odd_columns(pq.read_schema(file))
     except (OSError, pa.ArrowException, ValueError) as error:
         raise UserError(f"{file} cannot be read ({error}); delete it and evaluate again") from error
+    if odd:  # a union would fill in nulls
+        raise UserError(f"{file} {odd}; delete it and evaluate again with this lofi")
     return {
         "file": str(file),
         "path": os.path.relpath(file, results).replace(os.sep, "/"),
-        "key": metadata.get("key"),
+        "key": metadata["key"] if isinstance(metadata.get("key"), str) else None,
         "provenance": json.dumps(metadata, sort_keys=True),
     }
 

@@ -13,7 +13,7 @@ from lofi.cell import FLOOR
 from lofi.errors import UserError
 from lofi.stats.query import as_csv, as_json, as_table
 from lofi.stats.risks import CONFIDENCE, Counts, bounded, counts_of, images_needed, upper_bound
-from lofi.stats.tables import rows_of
+from lofi.stats.tables import risks_of
 
 LIMITS = {"negative_flip": 0.02, "divergence": 0.05}  # of the table `certificates`; `lofi certify` takes any
 
@@ -187,7 +187,7 @@ def _why(step: _Step, max_rate: float, confidence: float) -> tuple[str, int | No
 
 def read(tables: Path) -> list[Measured]:
     """The table `risks`, as far as certificates need it."""
-    return measured(rows_of(tables, "risks", [*_AXES, "patterns"]))
+    return measured(risks_of(tables, [*_AXES, "patterns"]))
 
 
 def as_text(found: Sequence[Certificate], format: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lofi.cell import FLOOR, FULL
 from lofi.errors import UserError, unknown
-from lofi.stats.tables import rows_of
+from lofi.stats.tables import risks_of
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def read(tables: Path, reference: str) -> list[Measurement]:
     if reference != FULL:
         raise UserError(f"reference {reference!r} is not what the tables compare with; use --reference {FULL}")
     names = [field.name for field in fields(Measurement)]
-    return [Measurement(**row) for row in rows_of(tables, "risks", names)]
+    return [Measurement(**row) for row in risks_of(tables, names)]
 
 
 def chosen(found: Sequence[Measurement], methods: Sequence[str], keeps: Sequence[str]) -> list[Measurement]:

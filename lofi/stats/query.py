@@ -4,12 +4,15 @@ import csv
 import io
 import json
 import re
-from pathlib import Path
+import tempfile
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import duckdb
+import pyarrow.dataset as ds
 
 from lofi.errors import UserError, unknown
+from lofi.store import SAMPLES
 from lofi.tables import open_views, plain
 
 FORMATS = ("table", "csv", "json")
@@ -19,11 +22,12 @@ READING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 def query(sql: str, tables: Path, format: str = "table") -> str:
     """Answer one SELECT over the tables (cells, spectra, ...) and `samples`, as text.
 
-    Nothing that it reads can be changed by it. `samples` are the sample files that the table `runs` lists.
+    `samples` are the sample files that the table `runs` lists. The database has no other file in its reach, to read
+    or to write, and no network: what it is given are scans that Arrow makes.
     """
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
-    with duckdb.connect() as con:
+    with tempfile.TemporaryDirectory() as spill, duckdb.connect() as con:
         open_views(con, tables)
         try:
             statements = con.extract_statements(sql)
@@ -31,6 +35,7 @@ def query(sql: str, tables: Path, format: str = "table") -> str:
                 raise UserError("a query is one statement that reads, such as: SELECT * FROM cells LIMIT 5")
             if re.search(r"\bsamples\b", sql, re.IGNORECASE):
                 _open_samples(con, tables)
+            _shut(con, spill)
             con.execute(statements[0])
             names = [column[0] for column in con.description or []]
             rows = [tuple(map(plain, row)) for row in con.fetchall()]
@@ -39,13 +44,27 @@ def query(sql: str, tables: Path, format: str = "table") -> str:
     return {"table": as_table, "csv": as_csv, "json": as_json}[format](names, rows)
 
 
+def _shut(con: duckdb.DuckDBPyConnection, spill: str) -> None:
+    """Take everything out of the database's reach but what is open; `spill` is where it may put what it cannot hold.
+
+    The type of a statement does not tell whether it writes: a COPY may stand in a SELECT's WITH.
+    """
+    con.execute("SET temp_directory = ?", [spill])
+    con.execute("SET python_enable_replacements = false")  # else names of Python's variables are tables, too
+    con.execute("SET enable_external_access = false")
+    con.execute("SET lock_configuration = true")
+
+
 def _open_samples(con: duckdb.DuckDBPyConnection, tables: Path) -> None:
     """Make the view `samples` over the files that `runs` lists, whose paths start beside the tables."""
     results = tables.resolve().parent
-    files = [str(results / path) for (path,) in con.execute("SELECT path FROM runs").fetchall()]
-    if missing := [file for file in files if not Path(file).exists()]:
+    paths = [PurePosixPath(path) for (path,) in con.execute("SELECT path FROM runs").fetchall()]
+    if outside := [path for path in paths if path.is_absolute() or ".." in path.parts]:
+        raise UserError(f"the table runs names {outside[0]}, which is not below {results}; run lofi aggregate again")
+    files = [results / path for path in paths]
+    if missing := [file for file in files if not file.exists()]:
         raise UserError(f"{len(missing)} sample files are gone ({missing[0]}, ...); aggregate what is there")
-    con.read_parquet(files, union_by_name=True, hive_partitioning=False).create_view("samples")
+    con.register("samples", ds.dataset(files, schema=SAMPLES))
 
 
 def _one_line(error: duckdb.Error) -> str:

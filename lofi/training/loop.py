@@ -1,15 +1,19 @@
-"""The optimisation loop of every stage: resumable from plain-tensor checkpoints, the same whether killed or not."""
+"""The optimisation loop of every stage: resumable from safetensors checkpoints, the same whether killed or not."""
 
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from tqdm import tqdm
+
+from lofi.errors import UserError
+from lofi.store import replacing
 
 log = logging.getLogger(__name__)
 
@@ -34,18 +38,36 @@ class Schedule:
         return self.rate * rise * max(fall, 0.01)
 
 
-def save_tensors(path: Path, content: dict[str, Any]) -> None:
-    """Write tensors and plain values whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(path.suffix + ".part")
-    torch.save(content, temporary)
-    os.replace(temporary, path)
+def save_checkpoint(path: Path, step: int, network: nn.Module, optimiser: Optimizer) -> None:
+    """Write all that training goes on from, whole or not at all: tensors, and the number of steps done."""
+    tensors = {f"weights.{name}": tensor for name, tensor in network.state_dict().items()}
+    for index, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{name}": tensor for name, tensor in state.items()}
+    # copies, because safetensors refuses weights that share their memory, such as those of tied embeddings
+    copies = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
+    with replacing(path) as temporary:
+        save_file(copies, temporary, metadata={"step": str(step)})
 
 
-def load_tensors(path: Path) -> dict[str, Any]:
-    """Read what `save_tensors` wrote; never unpickles code."""
-    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return content
+def load_checkpoint(path: Path, network: nn.Module, optimiser: Optimizer) -> int:
+    """Put a network and its optimiser back where `save_checkpoint` found them; returns the steps done then."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            step = int(file.metadata()["step"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- it is no mapping
+        state: dict[int, dict[str, Tensor]] = {}
+        for name in sorted(name for name in tensors if name.startswith("optimiser.")):
+            _, index, field = name.split(".")
+            state.setdefault(int(index), {})[field] = tensors.pop(name)
+        network.load_state_dict({name.removeprefix("weights."): tensor for name, tensor in tensors.items()})
+        # what is no tensor, such as the betas, comes from the schedule and not from the file
+        optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    except (SafetensorError, OSError, TypeError, KeyError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"checkpoint {path} cannot be read ({reason}); remove it to train this stage again") from None
+    return step
 
 
 def fit(
@@ -64,7 +86,7 @@ def fit(
     """
     parameters = [p for p in network.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, betas=(0.9, 0.98), weight_decay=schedule.weight_decay, fused=True)
-    done = _resume(checkpoint, network, optimiser)
+    done = load_checkpoint(checkpoint, network, optimiser) if checkpoint.exists() else 0
     end = schedule.steps if stop_after is None else min(schedule.steps, stop_after)
     bar = tqdm(range(done, end), initial=done, total=schedule.steps, desc=checkpoint.stem, mininterval=5)
     for step in bar:
@@ -82,19 +104,8 @@ def fit(
             text = " ".join(f"{name}={value:.3f}" for name, value in report().items())
             log.info("%s step %d loss %.3f %s", checkpoint.stem, done, loss.item(), text)
         if done % schedule.save_every == 0 or done == schedule.steps:
-            save_tensors(
-                checkpoint, {"step": done, "weights": network.state_dict(), "optimiser": optimiser.state_dict()}
-            )
+            save_checkpoint(checkpoint, done, network, optimiser)
     return done
-
-
-def _resume(checkpoint: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> int:
-    if not checkpoint.exists():
-        return 0
-    state = load_tensors(checkpoint)
-    network.load_state_dict(state["weights"])
-    optimiser.load_state_dict(state["optimiser"])
-    return int(state["step"])
 
 
 def generator_of(*numbers: int) -> torch.Generator:

@@ -70,7 +70,7 @@ def _encoder(plan: Plan, work: Path, held_out: Pictures, seed: int, device: torc
     torch.manual_seed(seed)
     encoder = Encoder(plan.student, plan.config)
     pictures = draw_pictures(seed, plan.encoder_scenes, split="train", warps=plan.warps)
-    checkpoint = work / "encoder.pt"
+    checkpoint = work / "encoder.safetensors"
     train_encoder(encoder, pictures, held_out, checkpoint=checkpoint, seed=seed, device=device, schedule=plan.encoder)
     return encoder
 
@@ -91,8 +91,8 @@ def _language_model(
     pictures = draw_pictures(seed + 2, plan.reader_scenes, split="train", warps=plan.warps)
     features, unseen = (cache_features(student, tower, each, device) for each in (pictures, held_out))
     course = partial(train_reader, reader, features, unseen, seed=seed, device=device)
-    course(checkpoint=work / "reader.pt", schedule=plan.reader)
-    course(checkpoint=work / "layout.pt", schedule=plan.layout, phases=stage2.LAYOUT_PHASES, stage=3)
+    course(checkpoint=work / "reader.safetensors", schedule=plan.reader)
+    course(checkpoint=work / "layout.safetensors", schedule=plan.layout, phases=stage2.LAYOUT_PHASES, stage=3)
     return model
 
 

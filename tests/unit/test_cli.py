@@ -21,6 +21,7 @@ COMMANDS = (
     "check",
     "certify",
     "status",
+    "recover",
     "query",
     "train-digits",
 )

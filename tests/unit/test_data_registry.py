@@ -11,8 +11,8 @@ import yaml
 from lofi.data.entries import FORM_OF
 from lofi.data.registry import Card, card_from, dataset_names, get_card
 from lofi.errors import UserError
+from lofi.scoring.figures import METRICS
 from lofi.scoring.registry import SCORERS
-from lofi.stats.metrics import METRICS
 
 TWINS = {"digits-pope": "pope", "digits-sqa": "scienceqa_img", "digits-vqa": "vqav2_val"}
 BENCHMARKS = (

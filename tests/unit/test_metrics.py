@@ -8,8 +8,8 @@ import pytest
 
 from lofi.cell import FULL, KEEP_ALL, Cell
 from lofi.errors import UserError
+from lofi.scoring.figures import COGNITION, METRICS, PERCEPTION, figures_of
 from lofi.stats.aggregate import aggregate
-from lofi.stats.metrics import COGNITION, METRICS, PERCEPTION, figures_of
 from tests.unit.synthetic import make_sweep, write_sweep
 
 FAMILIES = {

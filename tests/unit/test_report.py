@@ -18,7 +18,7 @@ from lofi.report.page import Finding, Page, walk
 from lofi.report.pages import PAGES, definitions
 from lofi.report.render import SCRIPTS, command
 from lofi.report.sources import anchor, hows, text
-from lofi.stats.metrics import METRICS
+from lofi.scoring.figures import METRICS
 from lofi.stats.query import query
 from tests.unit.report_setup import HOSTILE, Results, make_results
 

@@ -17,7 +17,7 @@ from lofi import store
 from lofi.cell import FULL, KEEP_ALL, Cell
 from lofi.cli import main
 from lofi.config import from_dict
-from lofi.data.docs import DOCS_FILE, load_docs
+from lofi.data.docs import DOCS_FILE, load_docs, revision_of
 from lofi.data.images import open_image
 from lofi.data.registry import get_card
 from lofi.engine import stages
@@ -155,7 +155,7 @@ def test_right_answers_and_groups_come_from_the_prepared_questions(job: Job, mon
 def test_samples_of_an_earlier_lofi_are_refused(job: Job) -> None:
     path = files_of(job)[0]
     write_table(samples(path).drop(["target"]), path, read_metadata(path))
-    with pytest.raises(UserError, match="lack the column target: an earlier lofi wrote them; run the sweep again"):
+    with pytest.raises(UserError, match="lacks the columns target: another lofi wrote it; run the sweep again"):
         list(rescore(job.sweep, job.results, scorer="textvqa"))
 
 
@@ -204,9 +204,10 @@ def test_what_cannot_be_rescored_is_one_line_before_anything_is_written(job: Job
     docs, path = job.data / DOCS_FILE, files_of(job)[0]
     metadata = read_metadata(docs)
     content = docs.read_bytes()
-    write_table(pq.read_table(docs), docs, {**metadata, "key": "other"})
+    other = pq.read_table(docs).slice(1)
+    write_table(other, docs, {**metadata, "key": revision_of(other)})
     with pytest.raises(
-        UserError, match=r"answers the questions of revision .* but those of revision other are prepared"
+        UserError, match=rf"answers the questions of revision .* those of revision {revision_of(other)} are prepared"
     ):
         list(rescore(job.sweep, job.results))
     docs.unlink()

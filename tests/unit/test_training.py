@@ -10,12 +10,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText
 
 from lofi.cli import main
 from lofi.data.digits.questions import LETTERS, SKILLS, Question, lettered_question
 from lofi.data.digits.scenes import GRID, TRAIN_GLYPHS
+from lofi.errors import UserError
 from lofi.models.processor import load_processor
 from lofi.training.encoder import Encoder, encoder_loss, scene_targets, train_encoder
 from lofi.training.language import Reader, Seen, of_questions, reader_loss
@@ -84,7 +86,9 @@ def test_the_encoder_learns(student: Student, pictures: Pictures, held_out: Pict
 
     before = loss()
     schedule = Schedule(steps=25, rate=3e-3, batch=8, warmup=1, report_every=1000)
-    train_encoder(encoder, pictures, held_out, checkpoint=tmp_path / "e.pt", seed=0, device=CPU, schedule=schedule)
+    train_encoder(
+        encoder, pictures, held_out, checkpoint=tmp_path / "e.safetensors", seed=0, device=CPU, schedule=schedule
+    )
     assert loss() < 0.7 * before
 
 
@@ -104,7 +108,7 @@ def test_the_reader_learns_and_so_does_every_one_of_its_losses(
     before = losses()
     schedule = Schedule(steps=40, rate=3e-3, batch=4, warmup=1, report_every=1000)
     few = Features(pictures=held_out, values=features.values[: len(held_out)])  # only for the report
-    train_reader(reader, features, few, checkpoint=tmp_path / "r.pt", seed=0, device=CPU, schedule=schedule)
+    train_reader(reader, features, few, checkpoint=tmp_path / "r.safetensors", seed=0, device=CPU, schedule=schedule)
     after = losses()
     assert set(after) == {"answer", "align", "words", "options", "known"}
     worse = {name: (before[name], after[name]) for name in PHASES[0].losses if after[name] >= before[name]}
@@ -127,12 +131,14 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_does(
             done = train_reader(network, features, few, stop_after=stop_after, **common)
         return done, network.state_dict()
 
-    _, whole = stage("whole.pt", None)
-    assert stage("killed.pt", 3)[0] == 3  # the checkpoint is of step 2: the third step is lost and done again
-    done, resumed = stage("killed.pt", None)
+    _, whole = stage("whole.safetensors", None)
+    assert stage("killed.safetensors", 3)[0] == 3  # the checkpoint is of step 2: the third step is lost and done again
+    done, resumed = stage("killed.safetensors", None)
     assert done == 5
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
-    _, early = stage("early.pt", 3)
+    kept, again = ((tmp_path / f"{run}.safetensors").read_bytes() for run in ("whole", "killed"))
+    assert kept == again, "the state of the optimiser, too"
+    _, early = stage("early.safetensors", 3)
     assert not all(torch.equal(whole[key], early[key]) for key in whole)
 
 
@@ -145,9 +151,30 @@ def test_a_finished_stage_is_not_trained_again(tmp_path: Path) -> None:
         steps.append(step)
         return network(torch.ones(2)).square().sum()
 
-    assert fit(network, loss_of, schedule=schedule, checkpoint=tmp_path / "c.pt") == 3
-    assert fit(network, loss_of, schedule=schedule, checkpoint=tmp_path / "c.pt") == 3
+    assert fit(network, loss_of, schedule=schedule, checkpoint=tmp_path / "c.safetensors") == 3
+    assert fit(network, loss_of, schedule=schedule, checkpoint=tmp_path / "c.safetensors") == 3
     assert steps == [0, 1, 2]
+
+
+def test_a_checkpoint_is_tensors_and_a_number_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2, bias=False))
+    network[1].weight = network[0].weight  # as tied embeddings are
+    checkpoint = tmp_path / "c.safetensors"
+    schedule = Schedule(steps=2, rate=0.1, save_every=1, report_every=100)
+
+    def loss_of(step: int) -> Tensor:
+        return network(torch.ones(2)).square().sum()
+
+    fit(network, loss_of, schedule=schedule, checkpoint=checkpoint)
+    with safe_open(checkpoint, framework="pt") as file:
+        assert file.metadata() == {"step": "2"}
+        names = set(file.keys())
+    assert {"weights.0.weight", "weights.1.weight", "optimiser.0.exp_avg", "optimiser.1.step"} <= names
+    whole = checkpoint.read_bytes()
+    for damaged in (b"", whole[:-4], b"\x80\x04" + whole[2:]):
+        checkpoint.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"cannot be read .* remove it to train this stage again"):
+            fit(network, loss_of, schedule=schedule, checkpoint=checkpoint)
 
 
 def test_the_rate_rises_stays_and_falls() -> None:

@@ -53,4 +53,4 @@ rule aggregate:
     params:
         metrics=[get_card(each.card_name).metrics for each in SWEEP.datasets],
     shell:
-        "lofi aggregate --config results/sweep.json > {log} 2>&1"
+        "exec lofi aggregate --config results/sweep.json > {log} 2>&1"

@@ -126,6 +126,11 @@ def digest(cells, key_of=planned_key):
     return hashlib.sha256(keys.encode()).hexdigest()[:32]
 
 
+def compute_threads(wildcards):
+    """Return the CPU threads that a job computes with."""
+    return SWEEP.model(wildcards.model).threads
+
+
 def unpacked_options(wildcards):
     """Return the options that narrow `lofi evaluate` to the cells of one job."""
     return " ".join(f"--{axis} {wildcards[axis]}" for axis in UNPACKED)

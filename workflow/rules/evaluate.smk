@@ -3,8 +3,12 @@
 REQUIRED: docs.parquet and images.parquet of the dataset.
 OUTPUTS: results/samples/model=.../dataset=.../method=.../keep=.../seed=.../shard-....parquet, results/reference/...
 
-References run first, so that no long evaluation starts late for want of one. One thread a job: on CPUs, jobs side by
-side are faster than threads inside one; a profile gives GPU jobs more.
+References run first, so that no long evaluation starts late for want of one. One thread a job, unless a model's
+`threads` say otherwise: on CPUs, jobs side by side are faster than threads inside one. A profile gives GPU jobs more
+cores, to open images with.
+
+`exec`, because a shell between Snakemake and lofi would die of the SIGTERM that SLURM sends before it takes a node away:
+the job would be over at once, and lofi's time to finish its part with it.
 """
 
 
@@ -23,14 +27,14 @@ rule reference:
     priority: 1
     conda:
         "../../envs/lofi.yaml"
-    threads: 1
+    threads: compute_threads
     resources:
         mem_mb=16000,
         runtime=240,
     params:
         planned=planned_reference,
     shell:
-        "lofi reference --config results/sweep.json --model {wildcards.model} --dataset {wildcards.dataset}"
+        "exec lofi reference --config results/sweep.json --model {wildcards.model} --dataset {wildcards.dataset}"
         " --shard {wildcards.shard} > {log} 2>&1"
 
 
@@ -47,7 +51,7 @@ rule evaluate:
         log_path("evaluate", "model", "dataset", *UNPACKED, "shard"),
     conda:
         "../../envs/lofi.yaml"
-    threads: 1
+    threads: compute_threads
     resources:
         mem_mb=16000,
         runtime=240,
@@ -55,5 +59,5 @@ rule evaluate:
         planned=planned_evaluation,
         options=unpacked_options,
     shell:
-        "lofi evaluate --config results/sweep.json --model {wildcards.model} --dataset {wildcards.dataset}"
+        "exec lofi evaluate --config results/sweep.json --model {wildcards.model} --dataset {wildcards.dataset}"
         " --shard {wildcards.shard} {params.options} > {log} 2>&1"

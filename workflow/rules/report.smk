@@ -25,4 +25,4 @@ rule report:
     params:
         sweep=SWEEP.to_json(),
     shell:
-        "lofi report --config results/sweep.json --output {output.page} > {log} 2>&1"
+        "exec lofi report --config results/sweep.json --output {output.page} > {log} 2>&1"

@@ -16,12 +16,12 @@ rule stability:
         log_path("stability", "model", "dataset"),
     conda:
         "../../envs/lofi.yaml"
-    threads: 1
+    threads: compute_threads
     resources:
         mem_mb=16000,
         runtime=240,
     params:
         planned=planned_stability,
     shell:
-        "lofi stability --config results/sweep.json --model {wildcards.model} --dataset {wildcards.dataset}"
+        "exec lofi stability --config results/sweep.json --model {wildcards.model} --dataset {wildcards.dataset}"
         " > {log} 2>&1"

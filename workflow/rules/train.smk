@@ -26,5 +26,5 @@ rule train_student:
         mem_mb=8000,
         runtime=720,
     shell:
-        "lofi train-digits --model {wildcards.student} --output results/training/{wildcards.student}"
+        "exec lofi train-digits --model {wildcards.student} --output results/training/{wildcards.student}"
         " --work results/training/checkpoints/{wildcards.student} > {log} 2>&1"
