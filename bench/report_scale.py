@@ -3,13 +3,13 @@
 Run as a program it builds that report: a process of its own, whose memory can be asked for.
 """
 
+import json
 import os
-import pickle
 import resource
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent
@@ -50,10 +50,11 @@ def large_sweep(folder: Path) -> Large:
 def build_apart(large: Large, folder: Path) -> Built:
     """Build the report in a process of its own."""
     folder.mkdir()
-    (folder / "large.pickle").write_bytes(pickle.dumps(large))
+    made = folder / "large.json"
+    made.write_text(json.dumps(asdict(large), default=str))
     page = folder / "reports" / "index.html"
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, __file__, str(folder / "large.pickle"), str(page)], cwd=REPOSITORY)
+    process = subprocess.Popen([sys.executable, __file__, str(made), str(page)], cwd=REPOSITORY)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"building the report failed with status {os.waitstatus_to_exitcode(status)}")
@@ -88,4 +89,6 @@ def opening(built: Built, profile: Path) -> list[tuple[float, float]]:
 
 
 if __name__ == "__main__":
-    pickle.loads(Path(sys.argv[1]).read_bytes()).build(Path(sys.argv[2]))
+    stored = json.loads(Path(sys.argv[1]).read_text())
+    stored |= {"root": Path(stored["root"]), "files": tuple(map(Path, stored["files"]))}
+    Large(**stored).build(Path(sys.argv[2]))

@@ -22,7 +22,7 @@ NAMES = {
 }
 
 
-MADE_BY = ("stats/metrics.sql", "stats/ratios.sql", "stats/metrics.py:figures_of")
+MADE_BY = ("stats/metrics.sql", "stats/ratios.sql", "scoring/figures.py:figures_of")
 
 
 def query(dataset: str) -> str:
