@@ -13,6 +13,8 @@ from tests.slurm.conftest import SOON, OnCluster
 from tests.workflow.conftest import Workflow, samples
 from tests.workflow.test_kills import mark, marked, parts, wait_for
 
+pytestmark = pytest.mark.slow  # a minute or more each
+
 
 @pytest.fixture
 def begun(tiny_model: Path, tmp_path: Path) -> Workflow:
@@ -55,7 +57,6 @@ def displace(cluster: Cluster) -> None:
     cluster.wait(lambda: cluster.jobs("PENDING") == [again()], "end of the urgent job")
 
 
-@pytest.mark.slow
 def test_a_preempted_job_goes_on_from_its_parts(cluster, begun, tmp_path):
     shutil.copytree(begun.folder, tmp_path / "displaced")
     displaced = OnCluster(tmp_path / "displaced", dict(begun.sweep), cluster=cluster)

@@ -12,6 +12,8 @@ from tests.slurm.conftest import OnCluster, smoke
 from tests.workflow.conftest import Workflow, computed, samples
 from tests.workflow.test_recover import HELD, kill_while_evaluating, recovered, recovering, until
 
+pytestmark = pytest.mark.slow  # a minute or more each
+
 FAST = ("--profile", "slurm", "--slurm-init-seconds-before-status-checks", "6", "--latency-wait", "10")
 
 
@@ -78,7 +80,6 @@ def test_what_the_jobs_of_a_killed_snakemake_finish_counts(killed, undisturbed):
     assert killed.plan("--until", "evaluate") == {"evaluate": 1}, "a changed parameter is noticed"
 
 
-@pytest.mark.slow
 def test_the_jobs_of_a_killed_snakemake_are_cancelled(killed, undisturbed):
     said = recovered(killed, "--cancel")
     assert any("cancelling 1 job: SLURM job" in line for line in said)

@@ -8,6 +8,8 @@ import pytest
 from tests.slurm.conftest import OnCluster, smoke
 from tests.workflow.conftest import HOW_IT_RAN, PACKS, Workflow, samples
 
+pytestmark = pytest.mark.slow  # a minute or more each
+
 
 def numbers(folder: Path) -> dict[str, list]:
     """The contents of every table, without what differs between two equal runs."""
