@@ -5,9 +5,12 @@ import shlex
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lofi.errors import UserError
+
+if TYPE_CHECKING:
+    from lofi.sweep import DatasetSpec
 
 
 def plan(options: Namespace) -> None:
@@ -122,7 +125,6 @@ def report(options: Namespace) -> None:
     from datetime import date
 
     from lofi.config import load
-    from lofi.data.registry import GENERATED, get_card
     from lofi.report.build import build
     from lofi.store import first_broken
 
@@ -137,13 +139,21 @@ def report(options: Namespace) -> None:
             options.output,
             command=shlex.join(["lofi", *sys.argv[1:]]),
             generated=options.date or date.today().isoformat(),
-            # other datasets' images are not ours to put into a page
-            thumbnails={spec.name for spec in sweep.datasets if get_card(spec.card_name).source.startswith(GENERATED)},
+            thumbnails={spec.name for spec in sweep.datasets if shows_images(spec)},
         )
     except Exception as error:  # of Arrow, of DuckDB or of the page itself: is it a file's fault?
         if isinstance(error, UserError) or (broken := first_broken([*cells, *tables.glob("*.parquet")])) is None:
             raise
         raise UserError(f"{broken} cannot be read; run the sweep again, which replaces it") from error
+
+
+def shows_images(dataset: "DatasetSpec") -> bool:
+    """Whether a report may hold copies of a dataset's images: as the config says, else where lofi draws them."""
+    from lofi.data.registry import get_card
+
+    return dataset.report_images == "shown" or (
+        dataset.report_images == "auto" and bool(get_card(dataset.card_name).generated)
+    )
 
 
 def figures(options: Namespace) -> None:

@@ -57,6 +57,7 @@ class DatasetSpec:
     scorer: str | None = None  # None: that of the card for this prompt style
     scoring_mode: str = "logits"  # answers on offer are read from the logits; or generate: every answer is generated
     exif: str = "ignored"  # or applied: photographs are turned as their files ask
+    report_images: str = "auto"  # shown, hidden; auto: those that lofi draws itself, whose copies nobody forbids
 
     @property
     def card_name(self) -> str:

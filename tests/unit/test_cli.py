@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from lofi.cli import main
+from lofi.commands import shows_images
+from lofi.sweep import DatasetSpec
 
 COMMANDS = (
     "plan",
@@ -18,6 +20,7 @@ COMMANDS = (
     "rescore",
     "aggregate",
     "report",
+    "figures",
     "check",
     "certify",
     "status",
@@ -127,3 +130,16 @@ def test_an_unreachable_hub_model_is_one_line(config: Path, capsys: pytest.Captu
     config.write_text(text)
     assert main(["prepare", "--model", "tiny"]) == 2
     assert "model 'nobody/no-model' cannot be downloaded" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("card", "setting", "shown"),
+    [
+        ("digits-pope", "auto", True),  # lofi draws it
+        ("digits-pope", "hidden", False),
+        ("gqa", "auto", False),
+        ("gqa", "shown", True),
+    ],
+)
+def test_the_report_shows_images_that_nobody_forbids_to_copy(card: str, setting: str, shown: bool) -> None:
+    assert shows_images(DatasetSpec(card, report_images=setting)) is shown

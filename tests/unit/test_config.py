@@ -88,6 +88,10 @@ WRONG = {
         ["datasets.digits-pope.scoring_mode 'logit'", "did you mean 'logits'"],
     ),
     "exif": (config(datasets={"digits-pope": {"exif": True}}), ["exif True", "use one of ignored, applied"]),
+    "report images": (
+        config(datasets={"digits-pope": {"report_images": "all"}}),
+        ["report_images 'all'", "choose from auto, hidden, shown"],
+    ),
     "no such card": (
         config(datasets={"mine": {"card": "nowhere/mine.yaml"}}),
         ["datasets.mine.card: nowhere/mine.yaml cannot be read: No such file"],

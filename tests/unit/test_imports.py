@@ -72,6 +72,7 @@ ALLOWED: dict[str, set[str]] = {
         "scoring",
         "stats",
         "store",
+        "sweep",
         "training",
     },
     "looks": {"config", "data", "data_check", "engine", "errors", "identity", "progress", "scoring", "stats"},
