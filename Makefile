@@ -21,7 +21,7 @@ setup: $(VENV)/.ready ## a .venv with the pinned packages
 
 $(VENV)/.ready: $(wildcard envs/*.lock) envs/install.sh pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("lofi needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + "; set PYTHON=") if sys.version_info < (3, 11) else None'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	bash envs/install.sh $(BIN)/python
 	$(BIN)/pip install --quiet --require-hashes --no-deps --requirement envs/tests.lock
 	@touch $@
