@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from lofi.report.audit import Audit, read
-from lofi.report.page import Block, walk
+from lofi.report.drawing import Figure
+from lofi.report.page import Block, Page, walk
 from lofi.report.tables import Table
 
 
@@ -14,11 +15,29 @@ def blocks_of(blocks: Sequence[Block], kind: Any) -> dict[str, Any]:
     return {block.id: block for block in walk(blocks) if isinstance(block, kind)}
 
 
+def tables(page: Page) -> dict[str, Table]:
+    """All tables of a page, by their id."""
+    return blocks_of(page.blocks, Table)
+
+
+def figures(page: Page) -> dict[str, Figure]:
+    """All figures of a page, by their id."""
+    return blocks_of(page.blocks, Figure)
+
+
+def labels(table: Table) -> list[str]:
+    """The headers of a table."""
+    return [column.label for column in table.columns]
+
+
+def plain(text: str) -> str:
+    """A text with ordinary spaces."""
+    return text.replace("\xa0", " ")
+
+
 def cells_of(table: Table) -> list[dict[str, str]]:
     """The rows of a table as a reader sees them, by column."""
-    return [
-        {c.label: e.text.replace("\xa0", " ") for c, e in zip(table.columns, row, strict=True)} for row in table.rows
-    ]
+    return [{c.label: plain(e.text) for c, e in zip(table.columns, row, strict=True)} for row in table.rows]
 
 
 def edited(audit: Audit, folder: Path, **tables: str) -> Audit:

@@ -14,6 +14,7 @@ from lofi.report.sources import text as source
 from lofi.report.tables import Table
 from lofi.report.words import NONE, percent
 from lofi.stats.query import query
+from tests.unit.pages.reading import figures, tables
 from tests.unit.pages.test_noise import audited
 from tests.unit.synthetic import make_sweep
 
@@ -30,14 +31,6 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> Audit:
 def page(audit: Audit) -> Page:
     [page] = calibration.pages(audit)
     return page
-
-
-def tables(page: Page) -> dict[str, Table]:
-    return {block.id: block for block in walk(page.blocks) if isinstance(block, Table)}
-
-
-def figures(page: Page) -> dict[str, Figure]:
-    return {block.id: block for block in walk(page.blocks) if isinstance(block, Figure)}
 
 
 def column(table: Table, label: str) -> list[str]:

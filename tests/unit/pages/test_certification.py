@@ -12,10 +12,10 @@ from lofi.report.bounds import BOUNDS
 from lofi.report.drawing import Figure
 from lofi.report.page import Finding, Fold, Prose, walk
 from lofi.report.pages.certification import CERTIFICATES, pages, why
-from lofi.report.tables import Table
 from lofi.stats import certificates
 from lofi.stats.aggregate import aggregate
 from lofi.tables import Tables
+from tests.unit.pages.reading import tables
 from tests.unit.report_setup import make_results
 from tests.unit.synthetic import make_sweep, write_sweep
 
@@ -61,10 +61,6 @@ def mixed(tmp_path_factory):
 def page(mixed):
     (page,) = pages(audit_of(mixed))
     return page
-
-
-def tables(page):
-    return {block.id: block for block in walk(page.blocks) if isinstance(block, Table)}
 
 
 def column(found, label):

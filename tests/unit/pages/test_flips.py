@@ -15,27 +15,16 @@ from lofi.report.sources import text as source
 from lofi.report.tables import Table
 from lofi.stats.query import query
 from tests.unit.pages.conftest import Altered
+from tests.unit.pages.reading import labels, plain, tables
 
 TABLES = ("cells", "methods", "measures")
 POINTS = 2 * 3 * (1 + 3 * 2 + 1)  # models x datasets x (floor, methods x keeps, own count)
-
-
-def plain(text: str) -> str:
-    return text.replace("\xa0", " ")
 
 
 @pytest.fixture(scope="module")
 def page(spectral_audit: Audit) -> Page:
     [page] = flips.pages(spectral_audit)
     return page
-
-
-def tables(page: Page) -> dict[str, Table]:
-    return {block.id: block for block in walk(page.blocks) if isinstance(block, Table)}
-
-
-def labels(table: Table) -> list[str]:
-    return [column.label for column in table.columns]
 
 
 def test_the_classes_are_those_of_the_changed_answers(spectral_audit: Audit) -> None:

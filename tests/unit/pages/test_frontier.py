@@ -18,22 +18,15 @@ from lofi.report.tables import Table
 from lofi.stats.query import query
 from lofi.tables import Row, Tables
 from tests.unit.pages.conftest import Altered
+from tests.unit.pages.reading import plain, tables
 
 FULL_TOKENS = 100.0
-
-
-def plain(text: str) -> str:
-    return text.replace("\xa0", " ")
 
 
 @pytest.fixture(scope="module")
 def page(spectral_audit: Audit) -> Page:
     [page] = frontier.pages(spectral_audit)
     return page
-
-
-def tables(page: Page) -> dict[str, Table]:
-    return {block.id: block for block in walk(page.blocks) if isinstance(block, Table)}
 
 
 # ---- by hand -----------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from lofi.report.tables import Table
 from lofi.report.words import percent, small
 from lofi.stats.aggregate import aggregate
 from lofi.stats.query import query
+from tests.unit.pages.reading import tables
 from tests.unit.synthetic import HARM, Sweep, make_sweep, write_sweep
 
 DATASETS = ("scenes-letters", "scenes-open")
@@ -48,10 +49,6 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> Audit:
 def page(audit: Audit) -> Page:
     [page] = noise.pages(audit)
     return page
-
-
-def tables(page: Page) -> dict[str, Table]:
-    return {block.id: block for block in walk(page.blocks) if isinstance(block, Table)}
 
 
 def test_it_leads_with_what_the_floor_changes(audit: Audit, page: Page) -> None:
