@@ -762,7 +762,9 @@ COMMANDS = [
         ("reproduce", "config.yaml"),
         ("config.yaml is no manifest of a report", "give the manifest.json"),
     ),
-    Case("a manifest that is not there", ("reproduce", "manifest.json"), ("manifest.json is no file", "beside a report")),
+    Case(
+        "a manifest that is not there", ("reproduce", "manifest.json"), ("manifest.json is no file", "beside a report")
+    ),
     Case(
         "a manifest of a later lofi",
         ("reproduce", "manifest.json"),

@@ -8,7 +8,7 @@ from tests.faults.conftest import COMMANDS, Sweep
 from tests.faults.process import run, start
 
 CI = [("evaluate", 1), ("evaluate", 2), ("prepare", 3), ("aggregate", 4), ("report", 5)]
-NIGHTLY = [(command, seed) for command in ("prepare", "evaluate", "aggregate", "report") for seed in range(10, 24)]
+NIGHTLY = [(command, seed) for command in ("prepare", "evaluate", "aggregate", "report") for seed in range(10, 27)]
 
 
 def killed(sweep: Sweep, command: str, seed: int) -> int:
