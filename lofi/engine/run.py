@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from lofi.cell import Cell
 from lofi.data.docs import Doc
@@ -25,6 +24,7 @@ from lofi.engine.readout import read_logits
 from lofi.engine.select import Selected
 from lofi.engine.session import Session
 from lofi.models.adapter import Adapter
+from lofi.models.early import EarlyLayers
 from lofi.sweep import GENERATE
 
 
@@ -95,26 +95,41 @@ def run_batch(
     runs: list[FullRun] = []
     for whole in session.open(opened, [plan.method for plan in plans]) if opened else []:
         for batch, group in layouts(whole, plans, constants.batch_size):
-            memo = Memo()
+            memo, early = Memo(), EarlyLayers(session.adapter)
             for plan, selected in selections(session, batch, group):
-                rows, run = run_cell(session, batch, plan, selected, full, memo)
+                rows, run = run_cell(session, batch, plan, selected, full, memo, early)
                 parts[plan.cell].append(rows)
             runs.append(run)
     return {cell: pa.concat_tables(tables) for cell, tables in parts.items()}, joined(runs)
 
 
 def run_cell(
-    session: Session, batch: Batch, plan: Plan, selected: Selected, full: FullRun | None, memo: Memo
+    session: Session,
+    batch: Batch,
+    plan: Plan,
+    selected: Selected,
+    full: FullRun | None,
+    memo: Memo,
+    early: EarlyLayers,
 ) -> tuple[pa.Table, FullRun]:
     """One cell on one batch: prefill, compare with the full model, measure spectra, generate."""
     adapter = session.adapter
     budgets = _budgets(session.constants, batch, adapter.device)
-    cache = DynamicCache(config=adapter.language.config) if bool((budgets > 0).any()) else None
     stages = session.stages(plan.cell, plan.method, batch.n_visual)
     inside = None if stages is None else Inside(adapter, batch, plan.method, plan.cell.seed, stages)
     start = clock(adapter)
     with inside.pruner if inside else nullcontext() as pruner:
-        prefilled = prefill(adapter, batch.questions, selected, encoded=batch.encoded, cache=cache, pruner=pruner)
+        with early.once(inside.first if inside else 0):
+            prefilled = prefill(
+                adapter,
+                batch.questions,
+                selected,
+                encoded=batch.encoded,
+                generates=bool((budgets > 0).any()),
+                # a stage looks at every token of its prompt, so a pruner needs the text before the image as well
+                system=None if inside else session.system(batch.questions.before),
+                pruner=pruner,
+            )
         kept = inside.kept() if inside else kept_before(selected, plan.method, len(adapter.layers))
         hidden = prefilled.hidden[_tensor(batch.image, adapter), _tensor(batch.question, adapter)]  # (m, d)
         logits = adapter.logits(hidden)

@@ -48,11 +48,13 @@ class Load:
     def work(self, decoder: Decoder) -> Work:
         """Prefill and decoding of this cell."""
         rows = self.answers if self.alone else self.images
-        beside = SYSTEM_TOKENS + self.text * self.answers / max(rows, 1.0)
+        asked = self.text * self.answers / max(rows, 1.0)
+        # behind one prefix for all its questions an image also shares the text before it, with all other images
+        new, read = (SYSTEM_TOKENS + asked, 0.0) if self.alone else (asked, SYSTEM_TOKENS)
         drawn = self.answers * self.drawn
         return Work(
-            prefill=rows * prefill(decoder, self.visual, beside) + logits(decoder, HEADS * self.answers),
-            decode=drawn * (step(decoder, self.visual, beside) + logits(decoder, 1)) if drawn else 0.0,
+            prefill=rows * prefill(decoder, self.visual, new, read) + logits(decoder, HEADS * self.answers),
+            decode=drawn * (step(decoder, self.visual, new + read) + logits(decoder, 1)) if drawn else 0.0,
         )
 
 

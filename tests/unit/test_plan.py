@@ -46,7 +46,7 @@ def work(shape, methods, drawn=0.0, **more):
 
 def behind_one_prefix(shape, kept):
     """Every image once, its four questions behind it; logits of the cell and of the full model for each answer."""
-    return 10 * prefill(shape.decoder, [kept] * DEPTH, SYSTEM_TOKENS + 4 * TEXT) + 2 * logits(shape.decoder, 40)
+    return 10 * prefill(shape.decoder, [kept] * DEPTH, 4 * TEXT, SYSTEM_TOKENS) + 2 * logits(shape.decoder, 40)
 
 
 def each_alone(shape, visual):
