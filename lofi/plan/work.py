@@ -116,7 +116,7 @@ def evaluations(sweep: Sweep, cells: Iterable[Cell]) -> set[tuple[object, ...]]:
 
 
 def _loadings(sweep: Sweep, cells: Sequence[Cell]) -> dict[tuple[object, ...], list[Cell]]:
-    """The cells of those jobs, for each kind of weights apart: it loads the model and encodes the pictures for itself."""
+    """The cells of those jobs, once for each kind of weights: each loads a model and encodes for itself."""
     found: dict[tuple[object, ...], list[Cell]] = {}
     for cell in cells:
         job = tuple(getattr(cell, axis) for axis in AXES if axis not in sweep.pack)
