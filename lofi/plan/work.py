@@ -1,7 +1,7 @@
 """Operations of every cell of one model and dataset, with shared work counted as often as the engine does it."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from lofi.cell import FLOOR, FULL, OWN_COUNT, Cell, kept_count
@@ -107,6 +107,21 @@ def work_of(sweep: Sweep, model: str, dataset: str, shape: Shape, asked: Asked, 
         for cell in _probed(sweep, reduced):
             one = Asked(images, images * STABILITY_PASSES, asked.prepared, asked.picture)
             total += _load(sweep, cell, shape, views, one, text, 0.0).work(shape.decoder)
+    return total
+
+
+def work_apart(
+    sweep: Sweep, model: str, dataset: str, shape: Shape, asked: Asked, *, text: float, drawn: float
+) -> Work:
+    """The same cells as a loop over samples runs them: every answer encodes its picture and reads its whole prompt."""
+    spec = sweep.model(model)
+    views = shape.views(*asked.picture, spec.min_pixels, spec.max_pixels)
+    total = Work()
+    for cell in sweep.cells():
+        if (cell.model, cell.dataset) == (model, dataset):
+            load = replace(_load(sweep, cell, shape, views, asked, text, drawn), alone=True, inside=True)
+            picture = Work(vision=asked.questions * encode(shape.encoder, shape.projector, views))
+            total += picture + load.work(shape.decoder)
     return total
 
 

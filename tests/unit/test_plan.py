@@ -19,7 +19,7 @@ from lofi.plan.rates import PEAK, TERA, UNTIMED, USED, assumed, given, measured
 from lofi.plan.shape import Shape, read_shape
 from lofi.plan.table import lines
 from lofi.plan.timings import Timing, read_timings, stored_files
-from lofi.plan.work import STABILITY_PASSES, SYSTEM_TOKENS, work_of
+from lofi.plan.work import STABILITY_PASSES, SYSTEM_TOKENS, work_apart, work_of
 from lofi.sweep import FILL
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +91,14 @@ def test_methods_inside_the_llm_share_the_layers_before_their_first_stage(shape)
     assert both == pytest.approx(sum(alone) - first)
     apart = work(shape, {"fastv": {}, "dart": {}}, pack=["keep", "seed"]).prefill - full_model(shape)
     assert apart == pytest.approx(sum(alone) + logits(shape.decoder, 40))
+
+
+def test_one_answer_at_a_time_encodes_and_reads_everything_for_each(shape):
+    sweep = sweep_of({"lofi": {}, "fastv": {}}, stability_images=0)
+    found = work_apart(sweep, "digits-llava", "digits-vqa", shape, COUNTS, text=TEXT, drawn=0.0)
+    assert found.vision == pytest.approx(4 * 40 * encode(shape.encoder, shape.projector, shape.views(96, 96)))
+    read = ([N] * DEPTH, [N] * DEPTH, [72] * DEPTH, [N, N, 36, 36, 36, 36])  # full, floor, lofi, fastv
+    assert found.prefill == pytest.approx(sum(each_alone(shape, visual) for visual in read))
 
 
 def test_what_only_a_run_can_tell_counts_as_asked_or_as_everything(shape):
