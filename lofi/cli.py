@@ -10,6 +10,7 @@ from typing import NoReturn
 from lofi import __version__, commands, looks
 from lofi.credentials import refuse_credentials
 from lofi.errors import UserError, of_files
+from lofi.grace import EXIT_TERMINATED, Terminated, ending_in_order
 
 EXIT_USER_ERROR = 2
 Command = Callable[[argparse.Namespace], int | None]  # returns the exit code where that is not 0
@@ -29,9 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.parser.error(f"unrecognized arguments: {' '.join(unread)}")
     command: Command = options.run
     try:
-        return command(options) or 0
+        with ending_in_order():
+            return command(options) or 0
     except UserError as error:
         return _refused(options.command, error)
+    except Terminated:
+        said = "ended by SIGTERM; what is finished is kept, and the same command goes on from there"
+        print(f"lofi {options.command}: {said}", file=sys.stderr)
+        return EXIT_TERMINATED
     except BrokenPipeError:  # `lofi query … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
@@ -184,6 +190,19 @@ def _add_recover(to: _Commands) -> None:
     recover.add_argument("--dead-host", metavar="HOST", help="where the run was started, and none is alive any more")
 
 
+def _add_reproduce(to: _Commands) -> None:
+    sentence = "say what of a report's manifest is another here, and how the report is made again"
+    reproduce = to.add("reproduce", looks.reproduce, sentence)
+    reproduce.description = (
+        "Compares the code, packages, models, scorers and dataset cards of a report with those that are here; with "
+        "--results, those of a finished run, and its tables byte by byte. Exit code 0 if nothing differs, 1 if "
+        "anything does, 2 if nothing could be compared."
+    )
+    reproduce.add_argument("manifest", type=Path, help="manifest.json, in the folder beside a report")
+    reproduce.add_argument("--results", type=Path, help="of a run that is to be compared")
+    reproduce.add_argument("--write-config", type=Path, metavar="FILE", help="write the config of the report's sweep")
+
+
 def _add_looks(to: _Commands) -> None:
     """Commands beside the flow."""
     sentence = "what a sweep will cost before it runs: cells, answers, jobs, hours and bytes"
@@ -198,11 +217,12 @@ def _add_looks(to: _Commands) -> None:
     _add_certify(to)
     to.add_on_sweep("status", looks.status, "how far a sweep is, cell by cell")
     _add_recover(to)
+    _add_reproduce(to)
 
     tables = (
         "cells, measures, margins, calibration, averages, metrics, spectra, correlations, sample_shifts, "
         "beyond_margin, forecast, forecast_cells, methods, comparisons, ranks, flips, categories, stability, risks, "
-        "certificates, runs, samples"
+        "certificates, timings, runs, samples"
     )
     query = to.add("query", looks.query, f"run SQL over the tables {tables}")
     query.add_argument("sql", help='for example "SELECT method, keep, agreement FROM cells"')

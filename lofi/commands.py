@@ -125,11 +125,15 @@ def report(options: Namespace) -> None:
     from datetime import date
 
     from lofi.config import load
+    from lofi.provenance import commit
     from lofi.report.build import build
+    from lofi.reproduce.facts import facts_of_run
+    from lofi.reproduce.manifest import Manifest
     from lofi.store import first_broken
 
     sweep, tables = load(options.config), options.results / "tables"
     cells = _sample_files(sweep, options.results)
+    command, generated = shlex.join(["lofi", *sys.argv[1:]]), options.date or date.today().isoformat()
     try:
         build(
             sweep.to_dict(),
@@ -137,14 +141,17 @@ def report(options: Namespace) -> None:
             tables,
             options.results / "data",
             options.output,
-            command=shlex.join(["lofi", *sys.argv[1:]]),
-            generated=options.date or date.today().isoformat(),
+            command=command,
+            generated=generated,
             thumbnails={spec.name for spec in sweep.datasets if shows_images(spec)},
+            manifest=lambda: Manifest(
+                command, generated, commit(), sweep.to_dict(), facts_of_run(sweep, options.results)
+            ).to_json(),
         )
     except Exception as error:  # of Arrow, of DuckDB or of the page itself: is it a file's fault?
         if isinstance(error, UserError) or (broken := first_broken([*cells, *tables.glob("*.parquet")])) is None:
             raise
-        raise UserError(f"{broken} cannot be read; run the sweep again, which replaces it") from error
+        raise UserError(f"{broken} cannot be read; delete it, and run the sweep again, which makes it anew") from error
 
 
 def shows_images(dataset: "DatasetSpec") -> bool:

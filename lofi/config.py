@@ -43,6 +43,7 @@ def from_dict(config: Mapping[str, Any]) -> Sweep:
         shards=int(config.get("shards", 1)),
         pack=tuple(axis for axis in AXES if axis in config.get("pack", AXES)),
         stability_images=int(config.get("stability_images", 32)),
+        cache=config.get("cache"),
     )
     _refuse_twins("models", ((model.name, _without_name(model)) for model in sweep.models))
     datasets = (replace(dataset, card=dataset.card_name) for dataset in sweep.datasets)

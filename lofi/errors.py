@@ -2,7 +2,10 @@
 
 import difflib
 import errno
+import os
+import shutil
 from collections.abc import Iterable
+from pathlib import Path
 
 _SPACE = "what is finished is kept; make room, and run the same command again"
 _ACCESS = "give it the permissions that this needs, or give another path"
@@ -36,6 +39,14 @@ def unknown(kind: str, name: object, valid: Iterable[str]) -> UserError:
 def of_files(error: OSError) -> UserError | None:
     """The error for what a user's files or disks refuse; None where no user could mend it."""
     fix = FIXES.get(error.errno or 0)
+    if error.errno is None or fix is None:
+        return None
     name = error.filename2 or error.filename  # of a renaming, the name that was to be
-    reason = f"{name} cannot be used: {error.strerror}" if name else str(error)
-    return UserError(f"{reason}; {fix}") if fix else None
+    reason = f"{name} cannot be used: {os.strerror(error.errno)}" if name else str(error)
+    return UserError(f"{reason}{_free(name) if name and error.errno == errno.ENOSPC else ''}; {fix}")
+
+
+def _free(name: str) -> str:
+    """What is free on the disk of a file, which may not be there."""
+    folder = next(folder for folder in Path(name).absolute().parents if folder.exists())
+    return f", {shutil.disk_usage(folder).free / 1e6:,.1f} MB are free"

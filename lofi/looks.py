@@ -33,6 +33,7 @@ def _check_config(options: Namespace) -> None:
     """Say that nothing is wrong with a config, and how its datasets are asked and graded."""
     from lofi.config import check_models, load
     from lofi.identity import scorer_of
+    from lofi.request import lines
     from lofi.scoring.registry import get_scorer
 
     sweep = load(options.config)
@@ -49,6 +50,8 @@ def _check_config(options: Namespace) -> None:
         )
     for model in sweep.models:
         print(f"{model.name}: template {model.template or 'of the checkpoint'}, images {model.image_mode}")
+    for line in lines(sweep):
+        print(line)
 
 
 def _check_results(options: Namespace) -> int:
@@ -112,6 +115,27 @@ def status(options: Namespace) -> None:
 
     for line in status(load(options.config), options.results):
         print(line)
+
+
+def reproduce(options: Namespace) -> int:
+    """Say what of a report's manifest is another here; 1 if anything is."""
+    from lofi.config import from_dict
+    from lofi.reproduce import compare
+    from lofi.reproduce.facts import facts_here, facts_of_run
+    from lofi.reproduce.manifest import read
+
+    manifest = read(options.manifest)
+    try:
+        sweep = from_dict(manifest.config)
+    except UserError as error:
+        raise UserError(f"{options.manifest}: config: {error}") from None
+    now = facts_of_run(sweep, options.results) if options.results else facts_here(sweep)
+    found = compare.differences(manifest.facts, now)
+    if options.write_config:
+        compare.write_config(manifest, options.write_config)
+    for line in compare.lines(manifest, found, now, options.write_config):
+        print(line)
+    return 1 if found else 0
 
 
 def _write(file: Path, text: str) -> None:

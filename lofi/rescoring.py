@@ -12,7 +12,7 @@ from lofi.errors import UserError
 from lofi.grading import Grading, changed
 from lofi.identity import scorer_of
 from lofi.scoring.registry import get_scorer
-from lofi.store import odd_columns, read_metadata, write_table
+from lofi.store import is_as_stamped, odd_columns, read_metadata, write_table
 from lofi.sweep import DatasetSpec, Sweep
 
 
@@ -104,10 +104,14 @@ def _dataset(spec: DatasetSpec, grading: Grading, files: list[Path]) -> Rescored
 def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Samples from one file; its folders, which look like a partitioned dataset, add no columns."""
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, page_checksum_verification=True)
         odd, table = odd_columns(file.schema_arrow), file.read(columns)
+        if not is_as_stamped(file.schema_arrow):
+            raise ValueError("what it says of its making has changed")
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise UserError(f"{path} cannot be read ({error}); run the sweep again, which replaces it") from None
+        raise UserError(
+            f"{path} cannot be read ({error}); delete it, and run the sweep again, which makes it anew"
+        ) from None
     if odd:
         raise UserError(f"{path} {odd}: another lofi wrote it; run the sweep again, which replaces it")
     return table

@@ -1,8 +1,8 @@
 """The one frozen Parquet schema of samples, atomic writing, and reading that trusts nothing."""
 
+import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lofi.scratch import scratch
+
 SCHEMA_VERSION = 4
 METADATA_KEY = b"lofi"
+SEAL_KEY = b"lofi_sha256"  # of the stamp, because Parquet has checksums of pages but none of what comes after them
 
 _name = pa.dictionary(pa.int32(), pa.string())
 
@@ -167,41 +170,48 @@ def odd_columns(schema: pa.Schema) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` to write to; after the block it is synced and takes the place of `path`.
+    """A file to write to in a folder beside `path`; after the block it is synced and takes the place of `path`.
 
     So `path` either holds all that was written or is untouched, whatever kills the block.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
+    with scratch(path) as folder:
+        made = folder / path.name
+        yield made
+        with made.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        made.replace(path)
 
 
 def stamp(metadata: Mapping[str, Any]) -> dict[bytes, bytes]:
     """Metadata as it stands in a Parquet file, where `read_metadata` finds it."""
-    return {METADATA_KEY: json.dumps(dict(metadata), sort_keys=True).encode()}
+    text = json.dumps(dict(metadata), sort_keys=True).encode()
+    return {METADATA_KEY: text, SEAL_KEY: _seal(text)}
+
+
+def _seal(text: bytes) -> bytes:
+    return hashlib.sha256(text).hexdigest().encode()
+
+
+def is_as_stamped(schema: pa.Schema) -> bool:
+    """Whether what was stamped on a file is what it says now."""
+    found = schema.metadata or {}
+    return SEAL_KEY not in found or found[SEAL_KEY] == _seal(found.get(METADATA_KEY, b""))
 
 
 def write_table(table: pa.Table, path: Path, metadata: Mapping[str, Any]) -> None:
     """Write `table` with its metadata, whole or not at all."""
     stamped = table.replace_schema_metadata({**(table.schema.metadata or {}), **stamp(metadata)})
     with replacing(path) as temporary:
-        pq.write_table(stamped, temporary, compression="zstd", row_group_size=8192)
+        pq.write_table(stamped, temporary, compression="zstd", row_group_size=8192, write_page_checksum=True)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """What `write_table` stamped on the file; empty where there is no such stamp."""
-    content = (pq.read_schema(path).metadata or {}).get(METADATA_KEY, b"{}")
+    """What `write_table` stamped on the file; empty where there is no such stamp, or it has changed since."""
+    schema = pq.read_schema(path)
+    if not is_as_stamped(schema):
+        return {}
     try:
-        found = json.loads(content)
+        found = json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
@@ -212,19 +222,23 @@ def read_if_valid(path: Path, key: str, n_rows: int) -> pa.Table | None:
     try:
         if read_metadata(path).get("key") != key:
             return None
-        table = pq.read_table(path)
+        table = pq.read_table(path, page_checksum_verification=True)
     except (OSError, pa.ArrowException, ValueError):
         return None
     return table if table.num_rows == n_rows else None
 
 
 def first_broken(files: Iterable[Path]) -> Path | None:
-    """The first file that cannot be read to its end."""
-    for file in files:
+    """The first file that cannot be read to its end, or has a page or a stamp that is not as it was written."""
+    for path in files:
         try:
-            pq.ParquetFile(file).read()
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                for group in range(file.num_row_groups):
+                    file.read_row_group(group)
+                if not is_as_stamped(file.schema_arrow):
+                    return path
         except (OSError, ValueError, pa.ArrowException):
-            return file
+            return path
     return None
 
 

@@ -118,6 +118,7 @@ class Sweep:
     shards: int = 1
     pack: tuple[str, ...] = AXES
     stability_images: int = 32  # of each dataset; 0: self-agreement is not measured
+    cache: str | None = None  # a folder of finished cells that several sweeps share; None: the sweep's own
 
     def model(self, name: str) -> ModelSpec:
         """The model of that name."""
@@ -192,6 +193,7 @@ class Sweep:
             "shards": self.shards,
             "pack": list(self.pack),
             "stability_images": self.stability_images,
+            **({"cache": self.cache} if self.cache else {}),
         }
 
     def to_json(self) -> str:

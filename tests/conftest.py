@@ -10,6 +10,24 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
 REPOSITORY = Path(__file__).parent.parent
+LONG = ("workflow", "slurm", "faults", "browser", "families")  # folders whose files take minutes
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One file of each long folder in turn, then all others.
+
+    So a test process that waits for a cluster has one beside it that computes, and none is left with a long file when
+    the other is done.
+    """
+    files: dict[str, dict[Path, int]] = {name: {} for name in LONG}
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        folder = item.path.relative_to(REPOSITORY / "tests").parts[0]
+        if folder not in files:
+            return len(items), 0
+        return files[folder].setdefault(item.path, len(files[folder])), LONG.index(folder)
+
+    items[:] = sorted(items, key=place)
 
 
 def require(program: str, fix: str) -> None:

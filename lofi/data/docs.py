@@ -104,7 +104,7 @@ def load_docs(folder: Path) -> Docs:
     path = folder / DOCS_FILE
     try:
         metadata = read_metadata(path)
-        table = pq.read_table(path).cast(DOCS)
+        table = pq.read_table(path, page_checksum_verification=True).cast(DOCS)
         errors = _image_errors(folder)
     except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: other columns, or a stamp that is no JSON
         raise UserError(f"{folder} holds no readable dataset ({error}); run `lofi prepare`") from None
@@ -124,7 +124,7 @@ def read_images(folder: Path, hashes: Iterable[str]) -> dict[str, bytes]:
 
 
 def _image_errors(folder: Path) -> dict[str, str | None]:
-    table = pq.read_table(folder / IMAGES_FILE, columns=["image_hash", "error"])
+    table = pq.read_table(folder / IMAGES_FILE, columns=["image_hash", "error"], page_checksum_verification=True)
     return dict(zip(*(table.column(name).to_pylist() for name in ("image_hash", "error")), strict=True))
 
 

@@ -113,9 +113,9 @@ def one_line(error: Exception) -> str:
 def image_writer(path: Path, metadata: Mapping[str, Any]) -> Iterator["ImageWriter"]:
     """Write images one by one in bounded memory. The file appears when the block ends without an error."""
     # Encoded images do not compress further, and their values never repeat.
-    plain = {"compression": "none", "use_dictionary": False, "write_statistics": ["image_hash"]}
+    plain: dict[str, Any] = {"compression": "none", "use_dictionary": False, "write_statistics": ["image_hash"]}
     schema = IMAGES.with_metadata(stamp(metadata))
-    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, **plain) as file:
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, write_page_checksum=True, **plain) as file:
         writer = ImageWriter(file)
         yield writer
         writer.flush()

@@ -15,7 +15,7 @@ class StoredImages:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = pq.ParquetFile(path)
+        self._file = pq.ParquetFile(path, page_checksum_verification=True)
         self._group: tuple[int, pa.ChunkedArray] | None = None
 
     def __len__(self) -> int:
@@ -46,5 +46,8 @@ class StoredImages:
         """The bytes of a row group; the last one stays, since images are asked for in their order."""
         if self._group is None or self._group[0] != group:
             self._group = None  # before the next is read, so that there are never two
-            self._group = group, self._file.read_row_group(group, columns=["bytes"]).column("bytes")
+            try:
+                self._group = group, self._file.read_row_group(group, columns=["bytes"]).column("bytes")
+            except (OSError, pa.ArrowException) as error:
+                raise UserError(f"{self.path} cannot be read ({error}); delete it and prepare it again") from error
         return self._group[1]

@@ -1,12 +1,12 @@
 """The cell cache: finished parts and finished cells under the hash of all that made them.
 
 Snakemake deletes the outputs of a job before it runs and after it fails; what lies here survives both.
-Nothing is ever read under another key, and a file that is short or broken counts as absent.
+Nothing is ever read under another key, and a file that is short or broken counts as absent. Several sweeps may share a
+cache: two that make one cell at the same time write the same answers, and either may finish it.
 """
 
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from lofi.scratch import clear, scratch
 from lofi.store import concat, read_if_valid, write_table
 
 
@@ -29,9 +30,9 @@ class Span:
 class CellCache:
     """The cached parts of one kind of table of one cell (`samples`, or what a reference adds to it)."""
 
-    def __init__(self, results: Path, key: str, kind: str = "samples") -> None:
+    def __init__(self, root: Path, key: str, kind: str = "samples") -> None:
         self.key, self.kind = key, kind
-        self.folder = results / "cache" / key
+        self.folder = root / key
 
     @property
     def whole(self) -> Path:
@@ -55,10 +56,14 @@ class CellCache:
         write_table(table, self.part(span), {"key": self.key})
 
     def finish(self, spans: Sequence[Span], rows: Sequence[int], metadata: Mapping[str, Any], *, sort: bool) -> None:
-        """Join all parts into the whole table, then drop them. A missing part is an error, never a gap."""
+        """Join all parts into the whole table, then drop them. A missing part is an error, never a gap, unless
+        another process has finished the same cell meanwhile.
+        """
         parts = []
         for span, n_rows in zip(spans, rows, strict=True):
             part = read_if_valid(self.part(span), self.key, n_rows)
+            if part is None and self.is_finished(sum(rows)):
+                return
             if part is None:
                 raise RuntimeError(f"part {self.part(span)} vanished or broke while its cell was being finished")
             parts.append(part)
@@ -68,17 +73,29 @@ class CellCache:
             self.part(span).unlink(missing_ok=True)
 
     def publish(self, path: Path) -> None:
-        """Put the finished table at `path`: a hard link, else a copy; whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=".publish-"))
-        try:
+        """Put the finished table at `path`: a hard link, else a copy; whole or not at all.
+
+        A file that another sweep has published out of a shared cache is copied, because links have one date, and a new
+        one would make that sweep's tables look older than its cells.
+        """
+        clear(self.folder)  # nobody makes the parts of a finished table again, who would see what was left of them
+        with scratch(path) as folder:
             staged = folder / path.name
-            try:
-                os.link(self.whole, staged)
-            except OSError:
+            if self._has_link_elsewhere(path) or not _link(self.whole, staged):
                 shutil.copyfile(self.whole, staged)
             os.utime(staged)  # newer than its inputs, as the workflow expects of an output
             path.unlink(missing_ok=True)  # renaming one hard link of a file over another does nothing
             os.replace(staged, path)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+
+    def _has_link_elsewhere(self, path: Path) -> bool:
+        own = path.exists() and path.samefile(self.whole)
+        return self.whole.stat().st_nlink > (2 if own else 1)
+
+
+def _link(source: Path, target: Path) -> bool:
+    """Make a hard link; whether the file system could."""
+    try:
+        os.link(source, target)
+    except OSError:
+        return False
+    return True

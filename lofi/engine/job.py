@@ -133,7 +133,8 @@ class Job:
 
     def cache(self, cell: Cell, kind: str = "samples") -> CellCache:
         """The cache of one of the cell's tables."""
-        return CellCache(self.results, self.key(cell), kind)
+        root = Path(self.sweep.cache).expanduser() if self.sweep.cache else self.results / "cache"
+        return CellCache(root, self.key(cell), kind)
 
     def published(self, cell: Cell) -> Path:
         """Where the cell's samples are published."""
@@ -141,12 +142,15 @@ class Job:
 
     def publish(self, cell: Cell) -> None:
         """Put the cell's finished samples where they are read; in the cache, too, they carry the grades of today."""
-        cache = self.cache(cell)
-        metadata = read_metadata(cache.whole)
-        if metadata.get("grading") != self.grading.stamp:
-            graded = self.grading.grade(pq.read_table(cache.whole))
-            write_table(graded, cache.whole, {**metadata, "grading": self.grading.stamp})
-        cache.publish(self.published(cell))
+        cache, published, wanted = self.cache(cell), self.published(cell), self.grading.stamp
+        while True:
+            metadata = read_metadata(cache.whole)
+            if metadata.get("grading") != wanted:
+                graded = self.grading.grade(pq.read_table(cache.whole))
+                write_table(graded, cache.whole, {**metadata, "grading": wanted})
+            cache.publish(published)
+            if read_metadata(published).get("grading") == wanted:
+                return  # else a sweep that shares the cache has just graded it otherwise
 
     def reference_file(self, kind: str) -> Path:
         """Where the reference publishes its `hidden` states or `means`."""

@@ -6,6 +6,7 @@ few photos, and leave the tensors. Only what does not fit goes through a pipe.
 
 import multiprocessing
 import os
+import signal
 import threading
 import weakref
 from collections import deque
@@ -159,14 +160,23 @@ def _begin(opening: Opening, exif: str, block: mmap) -> None:
     _Worker.opening, _Worker.exif, _Worker.block = opening, exif, block
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads did not survive the fork
     torch.set_num_threads(1)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # here, so that every thread begins with it
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+        threading.Thread(target=_end_when_told, args=(parent.pid,), daemon=True).start()
 
 
 def _end_with(sentinel: int) -> None:
     connection.wait([sentinel])
     os._exit(1)  # a killed parent closes nothing, and a worker would wait for its next photo for ever
+
+
+def _end_when_told(parent: int | None) -> None:
+    """SLURM sends SIGTERM to every process of a job, but whoever finishes a part still needs its photos opened."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(1)
 
 
 def _laid(block: mmap, slot: int, chunk: Sequence[Photo]) -> tuple[list[tuple[Laid, str]], Room]:

@@ -23,6 +23,7 @@ from lofi.engine.plans import Plan
 from lofi.engine.run import FullRun, joined, run_images
 from lofi.engine.session import Session
 from lofi.errors import UserError
+from lofi.grace import finishing
 from lofi.models.adapter import Adapter
 from lofi.models.clip_text import load_text_tower
 from lofi.models.load import load_model
@@ -55,7 +56,8 @@ def reference(job: Job) -> Tally:
         with Progress(f"reference {job.model.name} / {job.dataset.name}", 2 * job.n_samples) as progress:
             for index, span in enumerate(job.spans):
                 if not all(job.cache(cell, kind).has_part(span, rows[kind][index]) for cell, kind in tables):
-                    _reference_span(job, session, span, full, floor)
+                    with finishing():
+                        _reference_span(job, session, span, full, floor)
                 progress.advance(2 * span.n_samples)
         metadata = provenance(job, session)
         for cell, kind in tables:
@@ -113,7 +115,8 @@ def _evaluate_alike(job: Job, weights: str, cells: Sequence[Cell], full: FullRun
     session = open_session(job, weights)
     session.fitted = calibrate(session, job, cells)
     for span in job.spans:
-        _evaluate_span(job, session, span, cells, full, progress)
+        with finishing():
+            _evaluate_span(job, session, span, cells, full, progress)
     metadata = provenance(job, session)
     for cell in cells:
         job.cache(cell).finish(job.spans, _samples(job.spans), {**metadata, "cell": str(cell)}, sort=True)
@@ -181,8 +184,9 @@ def template_hash(adapter: Adapter) -> str:
 
 
 def run_id(job: Job) -> str:
-    """A short hash of the whole sweep, which joins rows to their run."""
-    return hashlib.sha256(json.dumps(job.sweep.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
+    """A short hash of the whole sweep, wherever its cache lies, which joins rows to their run."""
+    sweep = replace(job.sweep, cache=None)
+    return hashlib.sha256(json.dumps(sweep.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def provenance(job: Job, session: Session) -> dict[str, Any]:

@@ -36,6 +36,7 @@ class Making:
     command: str = ""
     generated: str | None = None  # a date, or None for a page that depends on nothing but its input
     expected: int = 0  # sample files that the sweep asks for; 0 where nobody said
+    manifest: str = ""  # the file beside the page with all of this; empty where there is none
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Put the report together: tables in, one HTML file and the folder of its samples out."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from lofi.report.completeness import check_complete
 from lofi.report.fit import fitted
 from lofi.report.page import Page
 from lofi.report.pages import PAGES
-from lofi.report.publish import draft, folder_of
+from lofi.report.publish import MANIFEST, draft, folder_of
 from lofi.report.render import render
 from lofi.report.sources import sources_page
 from lofi.report.words import count
@@ -31,18 +31,23 @@ def build(
     command: str,
     generated: str | None,
     thumbnails: Collection[str] = (),
+    manifest: Callable[[], str] | None = None,
 ) -> None:
     """Write the report of a sweep to `output`.
 
     sweep: the config, as `Sweep.to_dict` writes it. expected: every sample file that must exist. tables: the
     folder of the aggregate stage. data: the folder of prepared datasets. generated: a date to print, or None for a
     page that depends on nothing but its input. thumbnails: the datasets whose licence allows images in the page.
+    manifest: says how both were made, once all is there: the text of `manifest.json` in the folder beside the page.
     """
     audit = read(tables, sweep)
     check_complete(audit, expected)
     with draft(output) as made:
         side = explorer.write(audit, tables, data, folder_of(made), thumbnails)
-        audit = replace(audit, making=Making(command, generated, len(expected)), side=side)
+        if manifest:
+            (folder_of(made) / MANIFEST).write_text(manifest(), encoding="utf-8")
+        beside = f"{folder_of(output).name}/{MANIFEST}" if manifest else ""
+        audit = replace(audit, making=Making(command, generated, len(expected), beside), side=side)
         text = render(all_pages(audit), title=title(audit), lede=lede(audit)).encode()
         if len(text) > MAX_BYTES:
             raise UserError(

@@ -3,15 +3,18 @@
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from lofi.errors import UserError
+from lofi.scratch import scratch
 
+MANIFEST = "manifest.json"
 # What may stand in a folder of ours: anything else was put there by somebody, and is not ours to remove.
-OURS = re.compile(r"samples-(index|search|\d+)\.js|questions-\d+\.js|image-\d+\.jpg|\.snakemake_timestamp")
+OURS = re.compile(
+    r"samples-(index|search|\d+)\.js|questions-\d+\.js|image-\d+\.jpg|manifest\.json|\.snakemake_timestamp"
+)
 
 
 def folder_of(output: Path) -> Path:
@@ -28,11 +31,10 @@ def draft(output: Path) -> Iterator[Path]:
             f"{target} is where the samples of the report go, and it holds {strange[0]!r}, which lofi did not write; "
             "move it, or choose another --output"
         )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as scratch:
-        made = Path(scratch) / output.name
+    with scratch(output) as folder:
+        made = folder / output.name
         yield made
-        old = Path(scratch) / "old"
+        old = folder / "old"
         if target.exists():
             target.rename(old)
         try:

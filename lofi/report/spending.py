@@ -4,7 +4,13 @@ from lofi.report.how import How
 from lofi.report.words import count
 from lofi.tables import Row
 
-OF_PAIRS = ("stats/cells.sql", "stats/methods.sql", "stats/intervals.py:of_methods", "report/spending.py:by_pair")
+OF_PAIRS = (
+    "stats/cells.sql",
+    "stats/timings.sql",
+    "stats/methods.sql",
+    "stats/intervals.py:of_methods",
+    "report/spending.py:by_pair",
+)
 OF_MODELS = (*OF_PAIRS, "report/spending.py:by_model")
 # What each row of `means` is beaten by: the end of `by_model`.
 BEATEN = """treated AS (
@@ -62,6 +68,7 @@ SELECT
     {_mean("t_prefill_ms", "prefill_ms", "seed")}
 FROM methods
 JOIN cells USING (model, dataset, method, weights, keep)
+LEFT JOIN timings USING (model, dataset, method, keep, seed)
 LEFT JOIN full_cells USING (model, dataset)
 GROUP BY ALL
 ORDER BY model, dataset, method, keep""".strip()

@@ -1,8 +1,8 @@
 """Sample files to tables: the SQL in this folder, plus resampling, in one DuckDB database."""
 
+import errno
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from lofi import store
 from lofi.errors import UserError
+from lofi.scratch import scratch
 from lofi.stats import (
     beyond_margin,
     certificates,
@@ -48,6 +49,7 @@ TABLES = (
     "stability",
     "risks",
     "certificates",
+    "timings",
     "runs",
 )
 
@@ -92,30 +94,30 @@ def aggregate(
             "to its end, `lofi status` says how far it is"
         )
     with ExitStack() as stack:
-        tables_scratch = stack.enter_context(_scratch(tables))
-        scratch = stack.enter_context(_scratch(database.parent))
-        con = stack.enter_context(duckdb.connect(scratch / database.name))
+        stack.enter_context(_saying_when_full(database))
+        tables_made = stack.enter_context(scratch(tables / "aggregate"))
+        made = stack.enter_context(scratch(database.parent / "aggregate"))
+        con = stack.enter_context(duckdb.connect(made / database.name))
         con.execute(f"SET memory_limit = '{memory_limit}'")
         con.execute("SET parquet_metadata_cache = true")
-        con.execute(f"SET temp_directory = {_quoted(scratch / 'spill')}")
+        con.execute(f"SET temp_directory = {_quoted(made / 'spill')}")
         if threads:
             con.execute(f"SET threads = {threads}")
         _open_samples(con, files, tables)
         self_agreement.open_rows(con, stability)
         con.execute("SET VARIABLE random_methods = ?::VARCHAR[]", [list(random)])
-        try:
-            _build(con, metrics or {}, progress)
-        except duckdb.Error as error:
-            if (broken := store.first_broken(files)) is None:
-                raise
-            raise UserError(f"{broken} cannot be read to its end; delete it and evaluate again") from error
+        if broken := store.first_broken([*files, *stability]):  # DuckDB verifies no checksum
+            raise UserError(f"{broken} cannot be read to its end, or has changed since; delete it and evaluate again")
+        _build(con, metrics or {}, progress)
         for name in TABLES:
-            target = _quoted(tables_scratch / f"{name}.parquet")
+            target = _quoted(tables_made / f"{name}.parquet")
             con.execute(f"COPY {name} TO {target} (FORMAT parquet, COMPRESSION zstd)")
         con.close()
-        for name in TABLES:
-            _publish(tables_scratch / f"{name}.parquet", tables / f"{name}.parquet")
-        _publish(scratch / database.name, database)
+        # Without `runs`, which comes back last, there is no report: after a kill, old tables may lie beside new ones.
+        (tables / "runs.parquet").unlink(missing_ok=True)
+        for name in sorted(TABLES, key="runs".__eq__):
+            _publish(tables_made / f"{name}.parquet", tables / f"{name}.parquet")
+        _publish(made / database.name, database)
     progress(f"{len(TABLES)} tables in {tables}")
 
 
@@ -143,7 +145,7 @@ def _build(
     certificates.make(con)
     progress("comparing spectra")
     run_sql(con, "spectra")
-    for name in ("runs", "cells", "categories", "flips"):
+    for name in ("runs", "cells", "timings", "categories", "flips"):
         run_sql(con, name)
     progress("measuring logits, texts and calibration")
     _measure(con)
@@ -218,11 +220,14 @@ def _quoted(text: str | Path) -> str:
 
 
 @contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
-    """Open a folder beside the targets, so that a rename can publish what was made in it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".aggregate.") as name:
-        yield Path(name)
+def _saying_when_full(database: Path) -> Iterator[None]:
+    """A full disk as the error that it is everywhere else: DuckDB has but one kind for all that files refuse."""
+    try:
+        yield
+    except duckdb.Error as error:
+        if (full := os.strerror(errno.ENOSPC)) not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, full, str(database)) from error
 
 
 def _publish(made: Path, target: Path) -> None:

@@ -42,11 +42,7 @@ rates AS (
         mean(answer_mass) AS answer_mass,      -- probability on the options at the first answer position
         mean(top1_is_option) AS top1_is_option,
         mean(unparsed) AS unparsed,
-        mean(margin) AS margin,                -- best minus second
-        mean(t_vision_ms) AS t_vision_ms,
-        mean(t_select_ms) AS t_select_ms,
-        mean(t_prefill_ms) AS t_prefill_ms,
-        mean(t_decode_ms) AS t_decode_ms
+        mean(margin) AS margin                 -- best minus second
     FROM outcomes
     WHERE ok
     GROUP BY cell_id
@@ -100,7 +96,7 @@ SELECT
     row_tokens * flops_per_token + row_pairs * flops_per_pair AS prefill_flops,
     row_tokens * cache_bytes_per_token AS cache_bytes,  -- keys and values of all layers
     answer_mass, top1_is_option, unparsed, margin,
-    device, t_vision_ms, t_select_ms, t_prefill_ms, t_decode_ms,
+    device,
     wide_spectra.* EXCLUDE (model, dataset, method, keep, seed)
 FROM grid
 JOIN counts USING (cell_id)

@@ -758,6 +758,24 @@ COMMANDS = [
     ),
     Case("a certificate without tables", ("certify",), ("there is no table risks", "lofi aggregate")),
     Case(
+        "a manifest that is a config",
+        ("reproduce", "config.yaml"),
+        ("config.yaml is no manifest of a report", "give the manifest.json"),
+    ),
+    Case("a manifest that is not there", ("reproduce", "manifest.json"), ("manifest.json is no file", "beside a report")),
+    Case(
+        "a manifest of a later lofi",
+        ("reproduce", "manifest.json"),
+        ("has the format 2, and this lofi reads 1",),
+        written("manifest.json", '{"format": 2}'),
+    ),
+    Case(
+        "half a manifest",
+        ("reproduce", "manifest.json"),
+        ("its generated is missing or of another kind",),
+        written("manifest.json", '{"format": 1, "command": "lofi report"}'),
+    ),
+    Case(
         "a query that writes",
         ("query", "DROP TABLE cells"),
         ("a query is one statement that reads",),

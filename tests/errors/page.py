@@ -15,7 +15,7 @@ the fix, without a traceback. Exit codes:
 | code | meaning |
 | --- | --- |
 | 0 | done |
-| 1 | done, and what was looked at is not in order: wrong rows in `lofi data check`, broken limits in `lofi check --reference` |
+| 1 | done, and what was looked at is not in order: wrong rows in `lofi data check`, broken limits in `lofi check --reference`, differences in `lofi reproduce` |
 | 2 | a mistake in a config, a dataset, a model, a file or a command line; what was finished before it was met is kept |
 
 Snakemake ends with 1 whatever is wrong. Where a message shows `…`, a longer hash or a random name stands there.

@@ -1,6 +1,7 @@
 """A SLURM cluster of one node, made of Debian's packages: munge, controller and node daemon as child processes."""
 
 import os
+import random
 import re
 import secrets
 import shutil
@@ -10,6 +11,8 @@ import stat
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 APT = "apt-get install slurmctld slurmd slurm-client munge"
@@ -19,7 +22,7 @@ SBIN = ("/usr/sbin", "/sbin")  # not on every user's PATH
 GPUS = 2
 # More than there is: the profile's own requests must fit, and several jobs run at a time.
 CPUS, MEMORY = 16, 64_000
-PATIENCE = 30.0
+PATIENCE = 120.0  # seconds; a busy machine is slow
 FIELD = re.compile(r"(\w+)=(\S*)")
 
 CONFIG = """
@@ -59,6 +62,8 @@ SlurmdTimeout=20
 ReturnToService=2
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
+# jobs have to ask for it, as on many sites
+JobRequeue=0
 # the node may claim more than the machine has
 SlurmdParameters=config_overrides
 DefMemPerCPU=500
@@ -114,13 +119,27 @@ class Cluster:
             time.sleep(0.5)
         for name in ("slurmd", "slurmctld", "munged"):
             self.stop(name, signal.SIGTERM)
-        self._kill_escaped()
+        _kill(pid for pid, *_ in self._users())  # without control groups SLURM loses those whose parent died
         self._folder.cleanup()
+
+    def lose_node(self) -> None:
+        """Kill the node's daemon and all that it has started, as a power cut does, until the controller sees it."""
+        self.stop("slurmd")
+        # first those that would tell the controller of the end of the others
+        users = sorted(self._users(), key=lambda user: not user[1].startswith("slurmstepd"))
+        _kill(
+            pid for pid, name, environment in users if name.startswith("slurmstepd") or b"SLURM_JOB_ID=" in environment
+        )
+        self.wait(lambda: "down" in self.state(), "lost node")
+
+    def state(self) -> str:
+        """The node's."""
+        return self.ask("sinfo", "-h", "-p", "cpu", "-o", "%T").strip()
 
     def start_node(self) -> None:
         """Start the node's daemon and wait until the node takes jobs."""
         self._start("slurmd", "-D", "-c", "-f", str(self._conf), "-N", self.host)
-        self.wait(lambda: self.ask("sinfo", "-h", "-p", "cpu", "-o", "%T").strip() in ("idle", "mixed"), "a node")
+        self.wait(lambda: self.state() in ("idle", "mixed"), "a node")
 
     def stop(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
         """End a daemon."""
@@ -173,9 +192,10 @@ class Cluster:
         key.chmod(0o600)
         for gpu in range(GPUS):  # SLURM counts only character devices; these are /dev/null's
             os.mknod(self.root / "dev" / f"gpu{gpu}", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+        controller_port, node_port = _free_ports()
         self._conf.write_text(
             CONFIG.format(host=self.host, root=self.root, cpus=CPUS, memory=MEMORY, gpus=GPUS,
-                          controller_port=_free_port(), node_port=_free_port())
+                          controller_port=controller_port, node_port=node_port)
         )  # fmt: skip
         gres = f"NodeName={self.host} Name=gpu File={self.root}/dev/gpu[0-{GPUS - 1}]\n"
         (self.root / "etc" / "gres.conf").write_text(gres)
@@ -184,13 +204,13 @@ class Cluster:
             client.write_text(f'#!/bin/sh\nSLURM_CONF={self._conf} exec {_found(name)} "$@"\n')
             client.chmod(0o755)
 
-    def _kill_escaped(self) -> None:
-        """Processes of jobs that outlive them: without control groups SLURM loses those whose parent died."""
+    def _users(self) -> Iterator[tuple[int, str, bytes]]:
+        """Process id, command line and environment of all that has the cluster on its PATH: Snakemake and jobs."""
         for entry in Path("/proc").iterdir():
             try:
-                ours = entry.name.isdigit() and str(self.root).encode() in (entry / "environ").read_bytes()
-                if ours and int(entry.name) != os.getpid():
-                    os.kill(int(entry.name), signal.SIGKILL)
+                environment = (entry / "environ").read_bytes() if entry.name.isdigit() else b""
+                if bytes(self.root) in environment and int(entry.name) != os.getpid():
+                    yield int(entry.name), (entry / "cmdline").read_text(errors="replace"), environment
             except OSError:  # it has ended
                 continue
 
@@ -205,7 +225,21 @@ class Cluster:
             )
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _kill(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _free_ports() -> tuple[int, int]:
+    """Two ports that nobody uses, below those that the system gives to connections, and so to other tests' programs."""
+    draw = random.SystemRandom()  # not the generator that a test may have seeded: clusters stand side by side
+    while True:
+        first = draw.randrange(10_000, 32_000, 2)
+        try:
+            with socket.socket() as one, socket.socket() as other:
+                one.bind(("", first))
+                other.bind(("", first + 1))
+            return first, first + 1
+        except OSError:
+            continue

@@ -1,15 +1,12 @@
 """A job whose node is wanted by a partition that goes first: SIGTERM, 30 seconds, and the end; SLURM queues it again."""
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from lofi.recover.processes import is_job
-from tests.conftest import REPOSITORY
 from tests.slurm.cluster import CPUS, Cluster
-from tests.slurm.conftest import SOON, OnCluster
+from tests.slurm.conftest import OnCluster
 from tests.workflow.conftest import Workflow, samples
 from tests.workflow.test_kills import mark, marked, parts, wait_for
 
@@ -32,18 +29,6 @@ def begun(tiny_model: Path, tmp_path: Path) -> Workflow:
     return workflow
 
 
-def alive(folder: Path) -> list[list[str]]:
-    """The stages that run in a folder, in SLURM's jobs or escaped from them."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and (entry / "cwd").readlink() == folder:
-                found.append((entry / "cmdline").read_bytes().decode().split("\0"))
-        except OSError:  # it has ended
-            continue
-    return [words for words in found if is_job(words)]
-
-
 def displace(cluster: Cluster) -> None:
     """Take the whole node for a moment; its job is back in the queue then, and may start at once."""
     (job,) = cluster.jobs("RUNNING")
@@ -62,27 +47,16 @@ def test_a_preempted_job_goes_on_from_its_parts(cluster, begun, tmp_path):
     displaced = OnCluster(tmp_path / "displaced", dict(begun.sweep), cluster=cluster)
     begun.run("--until", "evaluate")
 
-    with open(displaced.folder / "said.txt", "w") as output:
-        process = subprocess.Popen(
-            displaced.command("--profile", "slurm", *SOON, "--until", "evaluate"),
-            cwd=REPOSITORY,
-            env=displaced.environment,
-            stdout=output,
-            stderr=output,
-        )
-    try:
+    with displaced.running("--until", "evaluate") as process:
         wait_for(lambda: len(parts(displaced.folder)) == 4, process)
         displace(cluster)
-        assert not alive(displaced.folder), "nothing of the job outlives it"
+        assert not displaced.alive(), "nothing of the job outlives it"
         kept = parts(displaced.folder)
-        assert len(kept) >= 4
+        assert len(kept) == 8, "the part in flight was finished in the grace"
         n_marked = sum(map(mark, kept))
         (job,) = cluster.jobs("PENDING")
         cluster.ask("scontrol", "update", f"jobid={job['JobId']}", "StartTime=now")  # else after two minutes
-        assert process.wait(180) == 0, (displaced.folder / "said.txt").read_text() + displaced.logs()
-    finally:
-        process.kill()
-        process.wait()
+        displaced.finish(process)
     assert samples(displaced.folder) == samples(begun.folder)
     assert marked(displaced.folder) == n_marked, "finished parts were used, not computed again"
     assert not parts(displaced.folder)

@@ -37,6 +37,16 @@ def aggregated(sweep, results, **options):
     return {name: pq.read_table(results / "tables" / f"{name}.parquet").to_pylist() for name in TABLES}
 
 
+@pytest.fixture(scope="module")
+def one(sweep, tmp_path_factory):
+    """One model on one dataset, in shards, and what was made of it."""
+    results, said = tmp_path_factory.mktemp("one") / "results", []
+    small = {cell: rows for cell, rows in sweep.items() if cell.model == "tiny-a" and cell.dataset == "scenes-open"}
+    tables = aggregated(small, results, shards=2, progress=said.append)
+    assert said
+    return small, results, tables
+
+
 def by_cell(rows):
     return {Cell(*(row[name] for name in KEY)): row for row in rows}
 
@@ -89,7 +99,10 @@ def test_every_cell_is_there_once_in_order(sweep, tables):
 
 
 def test_answer_metrics_equal_a_slow_computation(sweep, tables):
+    timings = by_cell(tables["timings"])
+    assert list(timings) == list(by_cell(tables["cells"]))
     for cell, row in by_cell(tables["cells"]).items():
+        row |= timings[cell]
         paired = pairs(sweep, cell)
         these = [this for this, _ in paired]
         classes = [class_of(*pair) for pair in paired]
@@ -137,7 +150,8 @@ def test_costs_equal_a_slow_computation(sweep, tables):
 
 def test_costs_are_unknown_where_the_files_do_not_tell(sweep, tmp_path, monkeypatch):
     monkeypatch.setattr("tests.unit.synthetic.MADE_ON", {})
-    tables = aggregated(sweep, tmp_path / "results")
+    small = {cell: rows for cell, rows in sweep.items() if cell.model == "tiny-a" and cell.dataset == "scenes-open"}
+    tables = aggregated(small, tmp_path / "results")
     for row in tables["cells"]:
         assert [row[name] for name in ("device", "prefill_flops", "cache_bytes")] == [None] * 3
         assert row["decoder_tokens"] > 0
@@ -255,12 +269,12 @@ def test_cells_hold_the_spectra_as_columns(tables):
     assert len(wide) == len(store.STATISTICS) * 2 * 2 * 2 * 3
 
 
-def test_runs_list_the_files(sweep, tmp_path):
-    small = {cell: rows for cell, rows in sweep.items() if cell.model == "tiny-a" and cell.dataset == "scenes-open"}
-    runs = aggregated(small, tmp_path, shards=2)["runs"]
+def test_runs_list_the_files(one):
+    small, results, tables = one
+    runs = tables["runs"]
     assert [row["path"] for row in runs] == sorted(cell.path(shard) for cell in small for shard in (0, 1))
     for row in runs:
-        file = tmp_path / row["path"]
+        file = results / row["path"]
         rows = pq.read_table(file).to_pylist()
         assert row["rows"] == len(rows)
         assert row["errors"] == sum(row["status"] == "error" for row in rows)
@@ -312,35 +326,29 @@ def test_same_samples_give_the_same_bytes(sweep, tmp_path):
     assert written[0] == written[1]
 
 
-def test_the_database_holds_the_same(sweep, tmp_path):
-    small = {cell: rows for cell, rows in sweep.items() if cell.model == "tiny-a" and cell.dataset == "scenes-open"}
-    said = []
-    tables = aggregated(small, tmp_path, progress=said.append)
-    assert said
-    with duckdb.connect(tmp_path / "audit.duckdb", read_only=True) as con:
+def test_the_database_holds_the_same(one):
+    small, results, tables = one
+    with duckdb.connect(results / "audit.duckdb", read_only=True) as con:
         for name in TABLES:
             assert con.table(name).to_arrow_table().to_pylist() == tables[name]
         assert con.execute("SELECT count(*) FROM samples").fetchall() == [(sum(map(len, small.values())),)]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["audit.duckdb", "samples", "tables"]
+    assert sorted(path.name for path in results.iterdir()) == ["audit.duckdb", "samples", "tables"]
 
 
-def test_a_failure_leaves_what_was_there(sweep, tmp_path, monkeypatch):
-    small = {cell: rows for cell, rows in sweep.items() if cell.model == "tiny-a" and cell.dataset == "scenes-open"}
-    aggregated(small, tmp_path)
-    before = (tmp_path / "audit.duckdb").read_bytes(), (tmp_path / "tables" / "cells.parquet").read_bytes()
+def test_a_failure_leaves_what_was_there(one, monkeypatch):
+    small, results, _ = one
+    made = [results / "audit.duckdb", *sorted((results / "tables").iterdir())]
+    before = [path.read_bytes() for path in made]
 
     def fail(con):
         raise RuntimeError("on purpose")
 
     monkeypatch.setattr(aggregate_module.points, "tests", fail)
     with pytest.raises(RuntimeError, match="on purpose"):
-        aggregated(small, tmp_path)
-    assert before == (
-        (tmp_path / "audit.duckdb").read_bytes(),
-        (tmp_path / "tables" / "cells.parquet").read_bytes(),
-    )
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["audit.duckdb", "samples", "tables"]
-    assert len(list((tmp_path / "tables").iterdir())) == len(TABLES)
+        aggregated(small, results)
+    assert [path.read_bytes() for path in made] == before
+    assert sorted(path.name for path in results.iterdir()) == ["audit.duckdb", "samples", "tables"]
+    assert len(list((results / "tables").iterdir())) == len(TABLES)
 
 
 def small_sweep(**options):

@@ -1,6 +1,7 @@
 """The cell cache and the store: nothing is used that is short, broken or of another key; nothing is half written."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -107,3 +108,29 @@ def test_publishing_twice_leaves_one_whole_file(tmp_path: Path, linked: bool, mo
         assert target.read_bytes() == cache.whole.read_bytes()
         assert target.stat().st_mtime > 1, "an output must not look older than its inputs"
     assert (target.stat().st_nlink == 2) == linked
+
+
+def test_what_another_sweep_has_published_is_copied_and_keeps_its_date(tmp_path: Path) -> None:
+    cache, span = CellCache(tmp_path / "shared", "key"), Span(0, 1, 1)
+    cache.write_part(span, rows("a"))
+    cache.finish([span], [1], {}, sort=True)
+    theirs, ours = (tmp_path / name / "shard-0000.parquet" for name in ("theirs", "ours"))
+    cache.publish(theirs)
+    os.utime(theirs, (1, 1))
+    for _ in range(2):
+        cache.publish(ours)
+        assert ours.read_bytes() == theirs.read_bytes()
+        assert ours.stat().st_mtime > 1 == theirs.stat().st_mtime
+        assert (ours.stat().st_nlink, theirs.stat().st_nlink) == (1, 2)
+
+
+def test_a_cache_on_another_file_system_is_copied_from(tmp_path: Path) -> None:
+    if not os.access("/dev/shm", os.W_OK) or os.stat("/dev/shm").st_dev == os.stat(tmp_path).st_dev:
+        pytest.skip("there is no second file system to write to")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        cache, target = CellCache(Path(elsewhere), "key"), tmp_path / "shard-0000.parquet"
+        cache.write_part(Span(0, 1, 1), rows("a"))
+        cache.finish([Span(0, 1, 1)], [1], {}, sort=True)
+        cache.publish(target)
+        assert target.read_bytes() == cache.whole.read_bytes()
+        assert target.stat().st_nlink == cache.whole.stat().st_nlink == 1

@@ -140,7 +140,7 @@ def test_a_method_without_grades_is_told_so(clustered):
 
 
 def test_an_error_counts_as_a_negative_flip(tmp_path):
-    sweep = made(images=200)
+    sweep = made(images=20)
     sweep[Cell("tiny-a", "scenes-yesno", "lofi", "0.5000")][0] |= {"status": "error", "correct": None, "score": None}
     found = rows(written(sweep, tmp_path / "results"), "risks")
     lofi = {row["risk"]: row for row in found if (row["method"], row["keep"]) == ("lofi", "0.5000")}

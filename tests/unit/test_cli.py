@@ -25,6 +25,7 @@ COMMANDS = (
     "certify",
     "status",
     "recover",
+    "reproduce",
     "query",
     "train-digits",
 )

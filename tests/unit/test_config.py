@@ -175,6 +175,8 @@ WRONG = {
     "keep twice": (config(keeps=[0.25, 0.5, 0.25000]), ["keeps has 0.2500 twice", "entries 1 and 3"]),
     "shards": (config(shards=0), ["shards 0", "at least 1"]),
     "stability": (config(stability_images=-1), ["stability_images -1", "0 to leave self-agreement unmeasured"]),
+    "cache": (config(cache=3), ["cache 3", "the path of a folder"]),
+    "cache without a name": (config(cache=""), ["cache ''", "the path of a folder"]),
     "pack axis": (config(pack=["methods"]), ["pack[1]", "'methods'", "did you mean 'method'"]),
     "pack twice": (config(pack=["keep", "keep"]), ["pack ['keep', 'keep']", "different axes"]),
     "pack is text": (config(pack="keep"), ["pack 'keep'", "a list"]),
@@ -212,6 +214,7 @@ def test_defaults():
     assert dict(sweep.method("random").params) == {"positions": "reindexed"}
     assert (sweep.shards, sweep.pack) == (1, ("method", "keep", "seed"))
     assert sweep.stability_images == 32
+    assert sweep.cache is None
 
 
 def test_files_of_self_agreement():
@@ -327,6 +330,7 @@ CONFIGS = st.fixed_dictionaries(
     optional={
         "shards": st.integers(1, 4),
         "stability_images": st.integers(0, 9),
+        "cache": st.sampled_from([None, "shared", "~/cells"]),
         "pack": st.sampled_from([[], ["keep"], ["method", "seed"]]),
     },
 )

@@ -46,7 +46,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, digits: P
 
 
 def lofi_in(folder: Path) -> Lofi:
-    def lofi(*arguments: str, token: str = TOKEN, hub: Hub | None = None) -> "subprocess.CompletedProcess[str]":
+    """Commands of lofi, one after the other in one process: most of each would be imports."""
+
+    def lofi(*commands: str, token: str = TOKEN, hub: Hub | None = None) -> "subprocess.CompletedProcess[str]":
         env = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING_FACE_"))}
         env |= {
             "HF_HOME": str(folder / "hf"),
@@ -55,7 +57,8 @@ def lofi_in(folder: Path) -> Lofi:
             "HF_HUB_VERBOSITY": "debug",
         }
         env |= {"PYTHONPATH": str(folder / "guard")} if hub is None else {"HF_ENDPOINT": hub.url}
-        command = [sys.executable, "-c", "import sys; from lofi.cli import main; sys.exit(main())", *arguments]
+        code = "import sys; from lofi.cli import main; sys.exit(max(main(each.split()) for each in sys.argv[1:]))"
+        command = [sys.executable, "-c", code, *commands]
         return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
 
     return lofi
@@ -66,14 +69,17 @@ def prepared(folder: Path, tiny_model: Path) -> list[str]:
     """The model downloaded and the dataset prepared; all that was said."""
     lofi, said = lofi_in(folder), []
     with serving(tiny_model, REPO, TOKEN) as hub:
-        for arguments, token, message in (
-            (("prepare", "--model", "tiny"), WRONG, "it is gated; accept its licence on the hub, and set HF_TOKEN"),
-            (("prepare", "--model", "tiny"), TOKEN, f"tiny is at {folder}/hf/hub/models--somebody--tiny"),
-            (("prepare", "--dataset", "digits-pope"), TOKEN, "questions"),
+        for commands, token, messages in (
+            (("prepare --model tiny",), WRONG, ("it is gated; accept its licence on the hub, and set HF_TOKEN",)),
+            (
+                ("prepare --model tiny", "prepare --dataset digits-pope"),
+                TOKEN,
+                (f"tiny is at {folder}/hf/hub/models--somebody--tiny", "questions"),
+            ),
         ):
-            done = lofi(*arguments, token=token, hub=hub)
+            done = lofi(*commands, token=token, hub=hub)
             said.append(done.stdout + done.stderr)
-            assert message in said[-1]
+            assert all(message in said[-1] for message in messages)
             assert done.returncode == (2 if token == WRONG else 0), said[-1]
         assert any(allowed for _, allowed in hub.asked)
     return said
@@ -90,19 +96,10 @@ def test_every_stage_after_prepare_runs_without_a_network_and_nothing_keeps_the_
     folder: Path, prepared: list[str]
 ) -> None:
     lofi, said = lofi_in(folder), list(prepared)
-    job = ("--model", "tiny", "--dataset", "digits-pope")
-    for arguments in (
-        ("check",),
-        ("reference", *job),
-        ("evaluate", *job),
-        ("stability", *job),
-        ("status",),
-        ("aggregate",),
-        ("report",),
-    ):
-        done = lofi(*arguments)
-        assert done.returncode == 0, done.stderr
-        said.append(done.stdout + done.stderr)
+    jobs = [f"{stage} --model tiny --dataset digits-pope" for stage in ("reference", "evaluate", "stability")]
+    done = lofi("check", *jobs, "status", "aggregate", "report")
+    assert done.returncode == 0, done.stderr
+    said.append(done.stdout + done.stderr)
     assert (folder / "reports" / "index.html").is_file()
     for token in (TOKEN, WRONG):
         assert [text for text in said if token in text] == []
@@ -123,18 +120,18 @@ def test_a_model_that_cannot_come_is_one_line(folder: Path, tiny_model: Path, tm
     (tmp_path / "guard" / "sitecustomize.py").write_text("")
     lofi = lofi_in(tmp_path)
     with serving(tiny_model, "somebody/else", TOKEN) as hub:
-        done = lofi("prepare", "--model", "tiny", hub=hub)
+        done = lofi("prepare --model tiny", hub=hub)
     assert done.returncode == 2
     assert (
         "'somebody/tiny' cannot be downloaded: the hub has none of this name, or hides it; correct the name"
         in done.stderr
     )
-    done = lofi("prepare", "--model", "tiny", hub=hub)  # which no longer runs
+    done = lofi("prepare --model tiny", hub=hub)  # which no longer runs
     assert done.returncode == 2
     assert "give a local folder, or run this where there is a network" in done.stderr
-    done = lofi("reference", "--model", "tiny", "--dataset", "digits-pope")
+    done = lofi("reference --model tiny --dataset digits-pope")
     assert done.returncode == 2
     bare = shutil.copytree(tiny_model, tmp_path / "bare", ignore=shutil.ignore_patterns("*.safetensors"))
     with serving(bare, REPO, TOKEN) as hub:
-        done = lofi("prepare", "--model", "tiny", hub=hub)
+        done = lofi("prepare --model tiny", hub=hub)
     assert "has no model.safetensors; lofi loads weights from safetensors and nothing else" in done.stderr

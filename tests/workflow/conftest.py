@@ -1,21 +1,30 @@
 """Snakemake in a folder of its own, with the real `lofi` or with the stub."""
 
+import copy
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from tests.workflow.forked import snakemake
+
 REPOSITORY = Path(__file__).parents[2]
-PACKS = pytest.mark.parametrize("pack", [["method", "keep", "seed"], []], ids=["packed", "one by one"])
+PACKED, UNPACKED = ["method", "keep", "seed"], []
+PACKS = pytest.mark.parametrize("pack", [PACKED, UNPACKED], ids=["packed", "one by one"])
 HOW_IT_RAN = {"run_id", "t_vision_ms", "t_select_ms", "t_prefill_ms", "t_decode_ms"}
 TALLY = re.compile(r"computed (\d+) cells, (\d+) from cache")
 STUB = Path(__file__).parent / "stub_lofi.py"
+# Most of Snakemake's start is imports: its runs are forked from a process that has done them.
+IMPORTED = get_context("forkserver")
+IMPORTED.set_forkserver_preload(["snakemake.cli", "lofi.config", "lofi.identity"])
 
 
 @dataclass
@@ -42,7 +51,7 @@ class Workflow:
         return [*start, "--directory", str(self.folder)]
 
     def snakemake(self, *arguments: str, ok: bool = True) -> str:
-        """Run Snakemake to its end and return all it says."""
+        """Start Snakemake as a user does, wait for its end and return all it says."""
         done = subprocess.run(
             self.command(*arguments),
             cwd=REPOSITORY,  # where the slurm profile is found
@@ -56,11 +65,21 @@ class Workflow:
 
     def run(self, *arguments: str, ok: bool = True) -> str:
         """Run the jobs."""
-        return self.snakemake("--cores", "2", "--rerun-incomplete", *arguments, ok=ok)
+        return self.forked("--cores", "2", "--rerun-incomplete", *arguments, ok=ok)
+
+    def forked(self, *arguments: str, ok: bool = True) -> str:
+        """The same as `snakemake`, a second or two earlier."""
+        said = self.folder / "said.txt"
+        _, _, _, *words = self.command(*arguments)
+        process = IMPORTED.Process(target=snakemake, args=(words, REPOSITORY, self.environment, said))
+        process.start()
+        process.join()
+        assert (process.exitcode == 0) == ok, f"exit code {process.exitcode}\n{said.read_text()}\n{self.logs()}"
+        return said.read_text()
 
     def plan(self, *arguments: str) -> dict[str, int]:
         """What a dry run counts: jobs by rule, without `all`."""
-        said = self.snakemake("--dry-run", *arguments)
+        said = self.forked("--dry-run", *arguments)
         if "Nothing to be done" in said:
             return {}
         table = said[said.index("Job stats:") :].split("\n\n")[0]
@@ -103,13 +122,10 @@ def stubbed(tmp_path: Path) -> Workflow:
     return Workflow(tmp_path, sweep, stub=True)
 
 
-@pytest.fixture
-def real(tmp_path: Path, tiny_model: Path) -> Workflow:
-    """The smoke sweep on an untrained model, without the job that measures self-agreement."""
-    sweep = yaml.safe_load((REPOSITORY / "workflow/sweeps/smoke.yaml").read_text())
-    sweep["stability_images"] = 0
-    sweep["models"]["digits-llava"] = {"source": str(tiny_model), "batch_images": 8}
-    return Workflow(tmp_path, sweep)
+def copy_of(workflow: Workflow, folder: Path) -> Workflow:
+    """The same results in another folder."""
+    shutil.copytree(workflow.folder, folder)
+    return Workflow(folder, copy.deepcopy(workflow.sweep))
 
 
 def computed(real: Workflow) -> tuple[int, int]:

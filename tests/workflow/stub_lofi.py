@@ -74,7 +74,10 @@ def others(options):
         tables += ["metrics", "spectra", "correlations", "methods", "comparisons", "ranks"]
         tables += ["sample_shifts", "beyond_margin", "forecast", "forecast_cells"]
         tables += ["flips", "categories", "stability", "risks", "certificates"]
-        return [*(RESULTS / "tables" / f"{table}.parquet" for table in [*tables, "runs"]), RESULTS / "audit.duckdb"]
+        return [
+            *(RESULTS / "tables" / f"{table}.parquet" for table in [*tables, "timings", "runs"]),
+            RESULTS / "audit.duckdb",
+        ]
     if options.command == "report":
         output = Path(options.output)
         return [output, output.with_name(f"{output.stem}_files") / "samples-index.js"]

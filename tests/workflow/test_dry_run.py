@@ -47,13 +47,32 @@ def test_the_slurm_profile_plans_without_slurm(stubbed, tmp_path, monkeypatch):
     folders = dict.fromkeys(Path(folder).resolve() for folder in os.environ["PATH"].split(os.pathsep))
     monkeypatch.setenv("PATH", os.pathsep.join(str(without_sbatch(f, tmp_path)) for f in folders))
     assert shutil.which("sbatch") is None
-    said = stubbed.snakemake("--profile", "slurm", "--dry-run")
+    said = stubbed.forked("--profile", "slurm", "--dry-run")
     assert stubbed.plan("--profile", "slurm") == {**ONCE, "prepare": 2, "reference": 2, "evaluate": 2, "stability": 2}
     for rule in ("reference", "evaluate", "stability"):
-        job = said[said.index(f"\nrule {rule}:") :].split("\n\n")[0]
-        assert "slurm_partition=gpu" in job
-        assert "gpu=1" in job
-        assert "mem_mb=16000" in job
+        for asked in resources(said, rule):
+            assert (asked["slurm_partition"], asked["gpu"]) == ("gpu", "1")
+    for rule in ("aggregate", "report"):
+        for asked in resources(said, rule):
+            assert asked["slurm_partition"] == "cpu"
+            assert "gpu" not in asked
+
+
+def resources(said: str, rule: str) -> list[dict[str, str]]:
+    """What each job of a rule asks for, as Snakemake prints it."""
+    jobs = re.findall(rf"^(?:local)?rule {rule}:\n(?:    .*\n)*?    resources: (.*)$", said, flags=re.MULTILINE)
+    assert jobs
+    return [dict(re.findall(r"(\w+)=([^,\s]+)", job)) for job in jobs]
+
+
+@pytest.mark.parametrize(("pack", "cells"), [(["method", "keep", "seed"], 6), ([], 1)], ids=["packed", "one by one"])
+def test_a_job_asks_for_what_its_cells_need_and_for_more_when_it_is_started_again(stubbed, pack, cells):
+    stubbed.sweep |= {"pack": pack, "datasets": {"digits-pope": {}}, "stability_images": 0}
+    (stubbed.folder / "fail").write_text("evaluate")
+    said = stubbed.run("--retries", "1", "--until", "evaluate", ok=False)
+    asked = [(int(each["mem_mb"]), int(each["runtime"])) for each in resources(said, "evaluate")]
+    memory, minutes = 16_000 + cells * 50, 30 + cells * 10
+    assert set(asked) == {(memory, minutes), (2 * memory, 2 * minutes)}
 
 
 def test_the_default_sweep_is_the_demo_and_config_values_are_typed(stubbed):
@@ -256,7 +275,7 @@ MISTAKES = {
 @pytest.mark.parametrize(("change", "line"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_a_mistake_in_the_config_is_one_line(stubbed, change, line):
     stubbed.sweep |= change
-    lines = stubbed.snakemake("--dry-run", ok=False).splitlines()
+    lines = stubbed.forked("--dry-run", ok=False).splitlines()
     assert line in lines[-1]
     assert lines[:-1] == [], "nothing but the message"
     assert not (stubbed.folder / "results").exists()
@@ -266,20 +285,20 @@ def test_a_key_given_twice_is_one_line(stubbed):
     stubbed.command()
     path = stubbed.folder / "twice.yaml"
     path.write_text((stubbed.folder / "sweep.yaml").read_text() + "keeps: [0.125]\n")
-    said = stubbed.snakemake("--dry-run", "--configfile", str(path), ok=False)
+    said = stubbed.forked("--dry-run", "--configfile", str(path), ok=False)
     assert said.startswith(f"lofi: {path}: line ")
     assert "key 'keeps' is given twice" in said
     assert said.count("\n") == 1
 
 
 def test_a_mistake_in_an_override_is_one_line(stubbed):
-    said = stubbed.snakemake("--dry-run", "--config", "keeps=[0.5", ok=False).splitlines()
+    said = stubbed.forked("--dry-run", "--config", "keeps=[0.5", ok=False).splitlines()
     assert said[-1].startswith("lofi: --config keeps: line 1: not valid YAML")
     assert "Traceback" not in "".join(said)
 
 
 def test_lint_and_format(stubbed):
-    assert "in a good condition" in stubbed.snakemake("--lint")
+    assert "in a good condition" in stubbed.forked("--lint")
     snakefmt = shutil.which("snakefmt", path=stubbed.environment["PATH"])
     assert snakefmt, "snakefmt is not installed"
     done = subprocess.run(

@@ -1,7 +1,6 @@
-"""Killed runs of the whole workflow, with the real command line on a small untrained model."""
+"""Killed runs, and lost and damaged files, of the whole workflow on a small untrained model."""
 
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -12,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lofi.store import read_metadata
 from tests.conftest import REPOSITORY
-from tests.workflow.conftest import PACKS, Workflow, computed, samples
+from tests.workflow.conftest import PACKED, UNPACKED, Workflow, computed, copy_of, samples
 
 
 @pytest.fixture(scope="module")
@@ -31,17 +31,17 @@ def halfway(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Workf
 
 
 @pytest.fixture(scope="module")
-def undisturbed(halfway: Workflow, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
-    """The samples of a run that nobody killed."""
-    workflow = copy_of(halfway, tmp_path_factory.mktemp("copies") / "undisturbed")
+def evaluated(halfway: Workflow, tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    """The same after a run that nobody killed."""
+    workflow = copy_of(halfway, tmp_path_factory.mktemp("copies") / "evaluated")
     workflow.run("--until", "evaluate")
-    return samples(workflow.folder)
+    return workflow
 
 
-def copy_of(workflow: Workflow, folder: Path) -> Workflow:
-    """The same results in another folder."""
-    shutil.copytree(workflow.folder, folder)
-    return Workflow(folder, dict(workflow.sweep))
+@pytest.fixture(scope="module")
+def undisturbed(evaluated: Workflow) -> dict[str, list]:
+    """Its samples."""
+    return samples(evaluated.folder)
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 300) -> None:
@@ -87,8 +87,16 @@ def marked(folder: Path) -> int:
     return sum(pq.read_table(path)["run_id"].to_pylist().count("before the kill") for path in files)
 
 
-@PACKS
-@pytest.mark.parametrize("victim", ["worker", "everything"])
+@pytest.mark.parametrize(
+    ("victim", "pack"),
+    [
+        ("worker", PACKED),
+        ("everything", UNPACKED),
+        pytest.param("worker", UNPACKED, marks=pytest.mark.slow),
+        pytest.param("everything", PACKED, marks=pytest.mark.slow),
+    ],
+    ids=["worker-packed", "everything-one by one", "worker-one by one", "everything-packed"],
+)
 def test_a_killed_run_resumes_to_the_same_samples(halfway, undisturbed, tmp_path, pack, victim):
     real = copy_of(halfway, tmp_path / "copy")
     real.sweep["pack"] = pack
@@ -127,3 +135,34 @@ def test_a_killed_run_resumes_to_the_same_samples(halfway, undisturbed, tmp_path
     assert marked(real.folder) == n_marked > 0, "finished parts were used, not computed again"
     assert not parts(real.folder)
     assert not list(real.folder.glob("results/samples/**/.*")), "no temporary file is left among the samples"
+
+
+def test_lost_cells_come_back_from_the_cache_and_damaged_ones_are_computed_again(evaluated, undisturbed, tmp_path):
+    real = copy_of(evaluated, tmp_path / "copy")
+    computed(real)
+    published = sorted(real.folder.glob("results/samples/**/method=[lr]*/**/*.parquet"))
+    cached = [real.folder / "results/cache" / read_metadata(path)["key"] / "samples.parquet" for path in published]
+    assert len(published) == 4
+    for path in published:
+        path.unlink()
+    whole, truncated, keyed, short = cached
+    contents = whole.read_bytes()
+    truncated.write_bytes(truncated.read_bytes()[: truncated.stat().st_size // 2])
+    pq.write_table(pq.read_table(keyed).replace_schema_metadata({b"lofi": b'{"key": "another"}'}), keyed)
+    pq.write_table(pq.read_table(short).slice(1), short)
+    real.run("--until", "evaluate")
+    assert computed(real) == (3, 1)
+    assert whole.read_bytes() == published[0].read_bytes() == contents, "the run_id is still that of the first run"
+    assert samples(real.folder) == undisturbed
+
+
+def test_the_log_of_a_failed_rule_says_what_is_wrong_in_plain_lines(halfway, tmp_path):
+    real = copy_of(halfway, tmp_path / "copy")
+    for path in real.folder.glob("results/reference/**/shard-*.parquet"):
+        path.write_bytes(b"no Parquet")
+    said = real.run("--until", "evaluate", "--rerun-triggers", "params", ok=False)
+    (log,) = real.folder.glob("logs/evaluate/**/*.log")
+    assert str(log.relative_to(real.folder)) in said
+    assert "lofi evaluate: the reference" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert "\r" not in log.read_text()

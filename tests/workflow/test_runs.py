@@ -1,29 +1,41 @@
-"""The whole workflow with the real command line on a small untrained model: runs and additions."""
+"""The whole workflow with the real command line on a small untrained model: a run, and additions to it."""
+
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
-from tests.workflow.conftest import PACKS, computed, samples
+from tests.workflow.conftest import PACKED, REPOSITORY, UNPACKED, Workflow, computed, copy_of, samples
 
 
-def test_self_agreement_is_measured_and_on_the_page(real):
-    real.sweep["stability_images"] = 6
-    real.run()
-    rows = pq.read_table(real.folder / "results/tables/stability.parquet").to_pylist()
+@pytest.fixture(
+    scope="module", params=[PACKED, pytest.param(UNPACKED, marks=pytest.mark.slow)], ids=["packed", "one by one"]
+)
+def whole(request: pytest.FixtureRequest, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    """The smoke sweep on an untrained model, run to its end."""
+    sweep = yaml.safe_load((REPOSITORY / "workflow/sweeps/smoke.yaml").read_text())
+    sweep["models"]["digits-llava"] = {"source": str(tiny_model), "batch_images": 8}
+    sweep |= {"pack": request.param, "stability_images": 6}
+    workflow = Workflow(tmp_path_factory.mktemp("whole"), sweep)
+    workflow.run()
+    return workflow
+
+
+def test_self_agreement_is_measured_and_on_the_page(whole):
+    rows = pq.read_table(whole.folder / "results/tables/stability.parquet").to_pylist()
     assert {(row["method"], row["variant"]) for row in rows} == {
-        (method, variant) for method in real.sweep["methods"] for variant in ("bfloat16", "float16", "noise")
+        (method, variant) for method in whole.sweep["methods"] for variant in ("bfloat16", "float16", "noise")
     }
     assert all(row["n_images"] == 6 and row["n_errors"] == 0 for row in rows)
     assert all(row["overlap"] == 1.0 for row in rows if row["method"] == "random")
-    assert '<table id="stability"' in (real.folder / "reports/index.html").read_text()
-    assert (real.folder / "reports/index_files/samples-index.js").is_file()
-    assert "Nothing to be done" in real.run()
+    assert '<table id="stability"' in (whole.folder / "reports/index.html").read_text()
+    assert (whole.folder / "reports/index_files/samples-index.js").is_file()
+    assert "Nothing to be done" in whole.run()
 
 
-@PACKS
-def test_additions_compute_only_themselves(real, pack):
-    real.sweep["pack"] = pack
-    real.run()
+def test_additions_compute_only_themselves(whole, tmp_path):
+    real, pack = copy_of(whole, tmp_path / "copy"), whole.sweep["pack"]
     assert computed(real) == (2, 0)
     report = real.folder / "reports/index.html"
     assert report.stat().st_size > 10_000
@@ -34,6 +46,7 @@ def test_additions_compute_only_themselves(real, pack):
     assert computed(real) == (0, 0)
 
     real.sweep["methods"]["divprune"] = {}
+    real.sweep["stability_images"] = 0  # it looks at all methods together
     real.run()
     assert computed(real) == (1, 2 if pack else 0)
 
@@ -53,48 +66,3 @@ def test_additions_compute_only_themselves(real, pack):
     assert computed(real) == (0, 6 if pack else 2)
     assert samples(real.folder) == after
     assert real.plan() == {}, "tables of equal cells are still right"
-
-
-def test_lost_outputs_come_back_from_the_cache(real):
-    real.run("--until", "evaluate")
-    before = samples(real.folder)
-    computed(real)
-    for path in real.folder.glob("results/samples/**/method=lofi/**/*.parquet"):
-        path.unlink()
-    real.run("--until", "evaluate")
-    assert computed(real) == (0, 2)
-    assert samples(real.folder) == before
-
-
-@pytest.mark.parametrize("damage", ["truncated", "another key", "short"])
-def test_a_damaged_cache_is_computed_again(real, damage):
-    real.run("--until", "evaluate")
-    before = samples(real.folder)
-    computed(real)
-    path = next(real.folder.glob("results/samples/**/method=lofi/**/*.parquet"))
-    (cached,) = [
-        each for each in real.folder.glob("results/cache/*/samples.parquet") if each.stat().st_ino == path.stat().st_ino
-    ]
-    table, content = pq.read_table(path), path.read_bytes()
-    path.unlink()
-    if damage == "truncated":
-        cached.write_bytes(content[: len(content) // 2])
-    elif damage == "short":
-        pq.write_table(table.slice(0, table.num_rows - 1), cached)
-    else:
-        pq.write_table(table.replace_schema_metadata({b"lofi": b'{"key": "another"}'}), cached)
-    real.run("--until", "evaluate")
-    assert computed(real) == (1, 1)
-    assert samples(real.folder) == before
-
-
-def test_the_log_of_a_failed_rule_says_what_is_wrong_in_plain_lines(real):
-    real.run("--until", "reference")
-    for path in real.folder.glob("results/reference/**/shard-*.parquet"):
-        path.write_bytes(b"no Parquet")
-    said = real.run("--until", "evaluate", "--rerun-triggers", "params", ok=False)
-    (log,) = real.folder.glob("logs/evaluate/**/*.log")
-    assert str(log.relative_to(real.folder)) in said
-    assert "lofi evaluate: the reference" in log.read_text()
-    assert "Traceback" not in log.read_text()
-    assert "\r" not in log.read_text()

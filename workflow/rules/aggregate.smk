@@ -29,6 +29,7 @@ TABLES = expand(
         "stability",
         "risks",
         "certificates",
+        "timings",
         "runs",
     ],
 )
@@ -48,8 +49,8 @@ rule aggregate:
         "../../envs/lofi.yaml"
     threads: 4
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=memory("aggregate"),
+        runtime=minutes("aggregate"),
     params:
         metrics=[get_card(each.card_name).metrics for each in SWEEP.datasets],
     shell:

@@ -14,6 +14,7 @@ from lofi.cell import FLOOR, FULL, KEEP_ALL, Cell, stability_path
 from lofi.config import check_models, from_dict
 from lofi.errors import UserError
 from lofi.identity import planned_answers, planned_docs, planned_key
+from lofi.request import requests
 from lofi.strict_yaml import read_mapping, read_overrides
 from lofi.sweep import AXES
 
@@ -44,6 +45,7 @@ STATES_IMAGES = (
 STABILITY = f"results/{stability_path('{model}', '{dataset}')}"
 PACKED = SWEEP.packed()
 UNPACKED = [axis for axis in AXES if axis not in SWEEP.pack]
+REQUESTS = requests(SWEEP)
 
 
 def write_sweep():
@@ -124,6 +126,16 @@ def digest(cells, key_of=planned_key):
     """Return the planned keys of cells as one hash."""
     keys = "".join(key_of(SWEEP, cell) for cell in cells)
     return hashlib.sha256(keys.encode()).hexdigest()[:32]
+
+
+def memory(rule):
+    """Return a rule's function from the attempt to MB of main memory."""
+    return lambda wildcards, attempt: REQUESTS[rule].at(attempt).memory
+
+
+def minutes(rule):
+    """Return a rule's function from the attempt to its time limit in minutes."""
+    return lambda wildcards, attempt: REQUESTS[rule].at(attempt).minutes
 
 
 def compute_threads(wildcards):

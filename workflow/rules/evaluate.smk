@@ -29,8 +29,8 @@ rule reference:
         "../../envs/lofi.yaml"
     threads: compute_threads
     resources:
-        mem_mb=16000,
-        runtime=240,
+        mem_mb=memory("reference"),
+        runtime=minutes("reference"),
     params:
         planned=planned_reference,
     shell:
@@ -53,8 +53,8 @@ rule evaluate:
         "../../envs/lofi.yaml"
     threads: compute_threads
     resources:
-        mem_mb=16000,
-        runtime=240,
+        mem_mb=memory("evaluate"),
+        runtime=minutes("evaluate"),
     params:
         planned=planned_evaluation,
         options=unpacked_options,

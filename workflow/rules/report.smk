@@ -20,8 +20,8 @@ rule report:
     conda:
         "../../envs/lofi.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=memory("report"),
+        runtime=minutes("report"),
     params:
         sweep=SWEEP.to_json(),
     shell:

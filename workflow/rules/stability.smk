@@ -18,8 +18,8 @@ rule stability:
         "../../envs/lofi.yaml"
     threads: compute_threads
     resources:
-        mem_mb=16000,
-        runtime=240,
+        mem_mb=memory("stability"),
+        runtime=minutes("stability"),
     params:
         planned=planned_stability,
     shell:

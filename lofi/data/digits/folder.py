@@ -4,7 +4,6 @@ Only evaluation handwriting is drawn. The same name, size and seed give the same
 """
 
 import io
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,19 +148,19 @@ def write_folder(name: str, folder: Path, *, n_images: int = 300, seed: int = 0)
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from lofi.store import replacing
+
     layout = _layout(name)
     if n_images < 1:
         raise ValueError(f"n_images is {n_images}; a dataset needs at least one image")
     rows = dataset_rows(name, n_images=n_images, seed=seed)
     table = pa.Table.from_pylist(rows, schema=_features(layout).arrow_schema)
-    (folder / "data").mkdir(parents=True, exist_ok=True)
-    target = folder / "data" / f"{layout.split}-00000-of-00001.parquet"
-    temporary = target.with_suffix(".part")
-    # zstd finds the picture that neighbouring rows repeat; snappy would store every copy.
-    pq.write_table(table, temporary, compression="zstd", row_group_size=100 * len(rows) // n_images)
-    os.replace(temporary, target)
+    with replacing(folder / "data" / f"{layout.split}-00000-of-00001.parquet") as made:
+        # zstd finds the picture that neighbouring rows repeat; snappy would store every copy.
+        pq.write_table(table, made, compression="zstd", row_group_size=100 * len(rows) // n_images)
     card = CARD.format(**vars(layout), name=name, images=n_images, rows=len(rows), seed=seed)
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    with replacing(folder / "README.md") as made:
+        made.write_text(card, encoding="utf-8")
 
 
 def dataset_rows(name: str, *, n_images: int, seed: int) -> list[Row]:

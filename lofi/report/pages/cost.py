@@ -19,7 +19,7 @@ from lofi.tables import Row
 
 STAGES = {"t_vision_ms": "encode", "t_select_ms": "select", "t_prefill_ms": "prefill", "t_decode_ms": "decode"}
 WORK = ("decoder_tokens", "prefill_flops", "cache_bytes")
-MADE_BY = ("stats/cells.sql",)
+MADE_BY = ("stats/cells.sql", "stats/timings.sql")
 MAX_MODELS = 12
 SHARES = (1, 2, 5, 10, 20, 30, 50, 70, 100)  # percent
 TIMES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
@@ -36,7 +36,7 @@ WITH means AS (
         sum(n)::BIGINT AS n,
         CASE WHEN count(device) = count(*) THEN string_agg(DISTINCT device, '; ' ORDER BY device) END AS device,
         {MEANS}
-    FROM cells
+    FROM cells LEFT JOIN timings USING (model, dataset, method, keep, seed)
     GROUP BY model, dataset, method, keep
 ),
 points AS (

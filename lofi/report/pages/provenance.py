@@ -44,6 +44,8 @@ def _making(audit: Audit) -> Listing:
     rows = [("report made by", f"lofi {__version__}"), ("command", audit.making.command or "not stated")]
     if audit.making.generated:
         rows.append(("generated", audit.making.generated))
+    if audit.making.manifest:
+        rows.append(("to compare and to make it again", f"lofi reproduce {audit.making.manifest}"))
     return Listing("How this report was made", ("field", "value"), rows)
 
 

@@ -50,21 +50,25 @@ def prose(page):
     return " ".join(str(block.html) for block in page.blocks if isinstance(block, Prose))
 
 
-def changed(results, tmp_path, sql):
-    """The same tables with other cells."""
+def changed(results, tmp_path, sql, names=("cells",)):
+    """The same tables with other cells, or others in those of these names."""
     folder = tmp_path / "tables"
     folder.mkdir()
     for file in (results.root / "tables").glob("*.parquet"):
         (folder / file.name).write_bytes(file.read_bytes())
-    cells = results.root / "tables" / "cells.parquet"
     with duckdb.connect() as con:
-        con.execute(f"COPY (SELECT * {sql} FROM '{cells}') TO '{folder / 'cells.parquet'}' (FORMAT parquet)")
+        for name in names:
+            before, after = results.root / "tables" / f"{name}.parquet", folder / f"{name}.parquet"
+            con.execute(f"COPY (SELECT * {sql} FROM '{before}') TO '{after}' (FORMAT parquet)")
     (page,) = pages(read(folder, results.sweep))
     return page
 
 
 def test_every_point_equals_a_slow_computation(results, audit):
-    cells = pq.read_table(results.root / "tables" / "cells.parquet").to_pylist()
+    cells, timings = (
+        pq.read_table(results.root / "tables" / f"{name}.parquet").to_pylist() for name in ("cells", "timings")
+    )
+    cells = [cell | timed for cell, timed in zip(cells, timings, strict=True)]  # in one order
     points = {tuple(row[axis] for axis in POINT): row for row in audit.select(POINTS)}
     assert set(points) == {tuple(cell[axis] for axis in POINT) for cell in cells}
 
@@ -133,7 +137,7 @@ def test_files_that_do_not_say_how_they_were_made(tmp_path, monkeypatch):
 
 
 def test_without_a_floor_nobody_knows_the_noise(results, tmp_path):
-    page = changed(results, tmp_path, "REPLACE (if(method = 'floor', 'fastv', method) AS method)")
+    page = changed(results, tmp_path, "REPLACE (if(method = 'floor', 'fastv', method) AS method)", ("cells", "timings"))
     assert "Without a floor on the same device nobody knows" in page.blocks[0].detail
 
 
