@@ -1,15 +1,17 @@
-"""What `loader_vs_decode` and its like compare: the loader on a prepared dataset, and bare work on bytes in memory."""
+"""The loader on a prepared dataset against bare work on bytes in memory."""
 
 import io
 import multiprocessing
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import torch
+from item import Item, compare
 from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -27,6 +29,7 @@ PART = 64  # photos that a job asks the dataset for at a time
 RANGE = 50  # pictures that a bare worker takes at a time
 CORES = len(os.sched_getaffinity(0))
 CPU = torch.device("cpu")
+ROUNDS = 7
 
 
 def picture(seed: int, width: int, height: int) -> bytes:
@@ -139,3 +142,33 @@ def stored(path: Path, contents: list[bytes]) -> Path:
         for content in contents:
             writer.add(inspect(content))
     return path
+
+
+def loader_vs_decode() -> Item:
+    """JPEGs of 336 x 336 pixels from a prepared dataset to pixel values, against decoding them and nothing else."""
+    return _loading("loader_vs_decode", (SIDE, SIDE), 2000, Loading, Bare)
+
+
+def loader_vs_decode_gpu() -> Item:
+    """The same up to the bytes that go to a GPU, where the arithmetic is done."""
+    return _loading("loader_vs_decode_gpu", (SIDE, SIDE), 2000, Handing, Bare)
+
+
+def loader_vs_decode_large() -> Item:
+    """The same for pictures of the size of COCO's, which POPE, VQAv2 and GQA show."""
+    return _loading("loader_vs_decode_large", (640, 480), 600, Loading, Bare)
+
+
+def loader_vs_processor() -> Item:
+    """JPEGs of 336 x 336 pixels to pixel values, against the library's own processor in as many processes."""
+    return _loading("loader_vs_processor", (SIDE, SIDE), 1000, Loading, Whole)
+
+
+def _loading(
+    name: str, size: tuple[int, int], count: int, kind: Callable[[Path], Callable[[], None]], bare: type[Bare]
+) -> Item:
+    torch.set_num_threads(1)  # the workers have the cores
+    contents = [picture(seed, *size) for seed in range(count)]
+    with tempfile.TemporaryDirectory() as folder:
+        loading = kind(stored(Path(folder) / "images.parquet", contents))
+        return compare(name, f"{bare.about} in {CORES} processes", bare(contents), loading, ROUNDS)

@@ -6,11 +6,15 @@ Run as a program it builds that report: a process of its own, whose memory can b
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from item import Item, Target, item_of
 
 REPOSITORY = Path(__file__).parent.parent
 sys.path.append(str(REPOSITORY))  # the made-up sweep and the browser are those of the tests
@@ -86,6 +90,26 @@ def opening(built: Built, profile: Path) -> list[tuple[float, float]]:
             paint = page.run("performance.getEntriesByName('first-contentful-paint')[0].startTime")
             found.append((load / 1000, paint / 1000))
     return found
+
+
+def report_scale() -> Item:
+    """The report of 2,000 cells and 10^7 samples: seconds until Chromium has loaded it from disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        large = large_sweep(Path(folder) / "results")
+        built = build_apart(large, Path(folder) / "built")
+        loads, paints = zip(*opening(built, Path(folder) / "profiles"), strict=True)
+    reference = f"{described(large, built)}; first paint at {statistics.median(paints):.2f} s"
+    return item_of("report_scale", list(loads), reference, unit="s")
+
+
+def report_2k_cells() -> Item:
+    """The same report: seconds to build it from stored tables."""
+    with tempfile.TemporaryDirectory() as folder:
+        large = large_sweep(Path(folder) / "results")
+        built = build_apart(large, Path(folder) / "built")
+    return item_of(
+        "report_2k_cells", [built.seconds], described(large, built), unit="s", target=Target(60, at_most=True)
+    )
 
 
 if __name__ == "__main__":

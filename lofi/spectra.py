@@ -4,7 +4,7 @@ X is (n, d), one token per row, with singular values s_1 >= s_2 >= ... and Gram 
 eigenvalues are the energies s_j^2. No SVD is taken anywhere: the energies come from the smaller of X X^T and
 X^T X, and the IPR needs nothing but the entries of that matrix.
 
-Everything runs in float64. A Gram matrix squares the condition number: in float32 it would lose every
+Spectra run in float64. A Gram matrix squares the condition number: in float32 it would lose every
 singular value below about 2e-4 of the largest, in float64 only those below 1e-8, which is finer than float32
 tokens are themselves.
 
@@ -22,6 +22,7 @@ from torch import Tensor
 RANK_TOLERANCE = 1e-12
 # Ten equal energies sum to 0.9 after nine of them, whatever the last bit of the sum says.
 SHARE_TOLERANCE = 1e-12
+STRIPE = 96  # rows of a Gram matrix computed together where only sums over it are wanted
 
 
 def row_gram(x: Tensor) -> Tensor:
@@ -62,21 +63,54 @@ def _unit(x: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(defined, x / torch.where(defined, total, 1.0).sqrt(), 0.0), defined[..., 0, 0]
 
 
+def _pairs(shares: Tensor) -> Tensor:
+    """sum_{i != j} a_i a_j of row shares (..., n): (sum a)^2 - sum a^2 would cancel to nothing beside one huge row."""
+    return 2.0 * (shares[..., 1:] * shares.cumsum(-1)[..., :-1]).sum(-1)
+
+
 def _off_diagonal_ratio(g: Tensor, shares: Tensor) -> Tensor:
     """IPR_U from the smaller Gram (..., m, m) of trace 1 and row shares (..., n): sums over pairs i != j."""
     if g.shape[-1] == shares.shape[-1]:
         squares = (g - torch.diag_embed(g.diagonal(dim1=-2, dim2=-1))).square().sum((-2, -1))
     else:
         squares = (g.square().sum((-2, -1)) - shares.square().sum(-1)).clamp_min(0.0)
-    # sum_{i != j} a_i a_j; (sum a)^2 - sum a^2 would cancel to nothing beside one huge row.
-    pairs = 2.0 * (shares[..., 1:] * shares.cumsum(-1)[..., :-1]).sum(-1)
+    pairs = _pairs(shares)
     return torch.where(pairs > 0, squares / pairs, math.nan)
 
 
+def _gram_sums(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The trace, sum_i G_ii^2 and sum_{i != j} G_ij^2 of G = X X^T: (..., n, d) to (...,) each, in float64.
+
+    In stripes from the diagonal to the right: G is symmetric, and half of it need not be computed, nor any be kept.
+    """
+    trace, own, others = x.new_zeros(3, *x.shape[:-2], dtype=torch.float64)
+    for start in range(0, x.shape[-2], STRIPE):
+        stripe = (x[..., start : start + STRIPE, :] @ x[..., start:, :].mT).double()
+        diagonal = stripe.diagonal(dim1=-2, dim2=-1)
+        trace += diagonal.sum(-1)
+        own += diagonal.square().sum(-1)
+        diagonal.zero_()
+        stripe.square_()
+        others += 2.0 * stripe.sum((-2, -1)) - stripe[..., :STRIPE].sum((-2, -1))
+    return trace, own, others
+
+
+def _as_product(x: Tensor) -> Tensor:
+    """X in its own type, float32 at least; over its norm where products of its values would not fit into that."""
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    if x.numel() and 1e-15 < float(torch.linalg.vector_norm(x, math.inf)) < 1e15:
+        return x
+    return _unit(x)[0].to(x.dtype)
+
+
 def ipr(x: Tensor) -> Tensor:
-    """Inverse participation ratio sum_j p_j^2 = ||G||_F^2 / (tr G)^2: (..., n, d) to (...,). NaN if X = 0."""
-    unit, defined = _unit(x)
-    return torch.where(defined, gram(unit).square().sum((-2, -1)), math.nan)
+    """Inverse participation ratio sum_j p_j^2 = ||G||_F^2 / (tr G)^2: (..., n, d) to (...,). NaN if X = 0.
+
+    Products in the type of x, float32 at least: rounding does not pile up in a mean of squares.
+    """
+    x = _as_product(x)
+    trace, own, others = _gram_sums(x if x.shape[-2] <= x.shape[-1] else x.mT)
+    return torch.where(trace > 0, (own + others) / trace.square(), math.nan)
 
 
 def ipr_u(x: Tensor) -> Tensor:
@@ -86,8 +120,15 @@ def ipr_u(x: Tensor) -> Tensor:
     it, as it moves the raw IPR. (Each of the two is unbiased under random subsets; their ratio is off by some
     percent for a few tokens of very unequal length.) NaN with fewer than two non-zero rows.
     """
-    unit, defined = _unit(x)
-    return torch.where(defined, _off_diagonal_ratio(gram(unit), unit.square().sum(-1)), math.nan)
+    x = _as_product(x)
+    energies = torch.linalg.vector_norm(x, dim=-1).double().square()  # of the rows
+    if x.shape[-2] <= x.shape[-1]:
+        _, _, others = _gram_sums(x)
+    else:
+        _, own, beside = _gram_sums(x.mT)
+        others = (own + beside - energies.square().sum(-1)).clamp_min(0.0)
+    pairs = _pairs(energies)
+    return torch.where(pairs > 0, others / pairs, math.nan)
 
 
 def _energies(g: Tensor) -> Tensor:

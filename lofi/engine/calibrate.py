@@ -173,7 +173,7 @@ def _run(session: Session, sample: Batch, choose: Callable[[DecoderView], Select
     )
     selected = keep_all(sample, Cell("", "", "", ""), "kept")
     with pruner:
-        filled = prefill(adapter, sample.questions, selected, encoded=sample.encoded, cache=None, pruner=pruner)
+        filled = prefill(adapter, sample.questions, selected, encoded=sample.encoded, pruner=pruner)
     counts = [len(pruner.read[layer].visual[0]) for layer in range(len(adapter.layers))]
     return counts, adapter.logits(filled.hidden[0, 0])
 

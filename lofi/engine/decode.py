@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from lofi.engine.prefill import Prefilled
 from lofi.models.adapter import Adapter
@@ -54,8 +55,7 @@ def _draw(adapter: Adapter, prefilled: Prefilled, budgets: Tensor) -> tuple[Tens
 
 def _own_columns(prefilled: Prefilled) -> Tensor:
     """(b, q, s) what the next token of each question may attend to: all that its last token could."""
-    mask = prefilled.packed.mask[:, 0]
-    return mask.gather(1, prefilled.packed.last[..., None].expand(-1, -1, mask.shape[-1]))
+    return pad(prefilled.packed.own, (prefilled.system, 0), value=True)
 
 
 def _finish(tokens: Tensor, scores: Tensor, budget: int, stops: tuple[int, ...]) -> Generated | None:

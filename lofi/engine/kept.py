@@ -56,6 +56,11 @@ class Inside:
             image_keys=[photo.key for photo in batch.photos],
         )
 
+    @property
+    def first(self) -> int:
+        """The first layer before which tokens go: those in front of it run alike for all methods."""
+        return min((stage.layer for stage in self._plan), default=self._depth)
+
     def _choose(self, row: int, view: DecoderView, k: int) -> Selection:
         """One stage of one row; a row whose scores are not finite goes on with any tokens, as an error."""
         try:

@@ -5,11 +5,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
+from transformers import DynamicCache
 
-from lofi.engine.prefix import read_prefix
+from lofi.engine.prefix import ReadPrefix, read_prefix
 from lofi.engine.questions import Questions
 from lofi.engine.select import Selected
+from lofi.engine.system import System
 from lofi.models.adapter import Adapter
 from lofi.models.columns import Columns
 from lofi.models.encoded import Encoded
@@ -37,6 +40,7 @@ class Prefilled:
     text: dict[str, State]  # site -> (b, q, t, d)
     ends: Tensor  # (b, q) long: position of each question's last token
     cache: Any
+    system: int = 0  # columns that had been read before
 
 
 def prefill(
@@ -45,7 +49,8 @@ def prefill(
     selected: Selected,
     *,
     encoded: Encoded,
-    cache: Any,
+    generates: bool = False,
+    system: System | None = None,
     pruner: PruneBatch | None = None,
 ) -> Prefilled:
     """Run the decoder over [text and visual tokens | question 1 | question 2 | …] of b images at once.
@@ -54,40 +59,52 @@ def prefill(
     decoder goes on pruning there through a pruner that is already hooked; it takes rows of one question.
     """
     prefix = read_prefix(adapter, questions.before, selected, encoded)
+    read, cache = 0, DynamicCache(config=adapter.language.config) if generates else None
+    if system and system.columns and bool(prefix.columns.real.all()):
+        read, cache = system.columns, system.cache(len(prefix.embeds), goes_on=generates)
+        prefix = prefix.behind(read)
     q, t = questions.after.shape[1:]
-    p = prefix.embeds.shape[1]
     packed = pack(prefix.columns.positions, questions.lengths, t, start=prefix.start, prefix_real=prefix.columns.real)
     asked = adapter.embed(questions.after.reshape(len(questions.after), -1))
-    positions = packed.positions
-    if prefix.positions.ndim == 3:
-        positions = torch.cat([prefix.positions, positions[:, p:].expand(3, -1, -1)], 2)
+    embeds = torch.cat([prefix.embeds.to(asked.dtype), asked], 1)
     if pruner is not None:
         pruner.announce(Columns.of([questions.before.visual] * len(asked), packed.real, packed.positions))
     sites = site_layers(len(adapter.layers))
     with DecoderTap(adapter, list(sites.values())) as tap:
-        states = adapter.decode(
-            torch.cat([prefix.embeds.to(asked.dtype), asked], 1),
-            positions,
-            prefix.mask(packed.mask) if adapter.family.both_ways else packed.mask,
-            cache,
-            **prefix.deep(q * t),
-        )
+        states = _decode(adapter, embeds, prefix, packed, read, cache, one_mask=pruner is not None)
     taken = {site: tap.states[layer] for site, layer in sites.items()}
-    read = {site: pruner.read[layer] if pruner else prefix.columns for site, layer in sites.items()}
-    last = packed.last - (packed.mask.shape[-1] - states.shape[1])  # the last layer may have fewer columns
+    columns = {site: pruner.read[layer] if pruner else prefix.columns for site, layer in sites.items()}
+    last = packed.last - (packed.size - states.shape[1])  # the last layer may have fewer columns
     asked_real = torch.arange(t, device=asked.device) < questions.lengths[..., None]
     return Prefilled(
         hidden=states.gather(1, last.clamp_min(0)[..., None].expand(-1, -1, states.shape[-1])),
         packed=packed,
         questions=questions,
-        visual={site: _visual(x, read[site]) for site, x in taken.items()},
+        visual={site: _visual(x, columns[site]) for site, x in taken.items()},
         text={
             site: State(x[:, x.shape[1] - q * t :].reshape(len(x), -1, t, x.shape[-1]), asked_real)
             for site, x in taken.items()
         },
         ends=packed.positions.gather(1, packed.last),
         cache=cache,
+        system=read,
     )
+
+
+def _decode(
+    adapter: Adapter, embeds: Tensor, prefix: ReadPrefix, packed: Packed, read: int, cache: Any, *, one_mask: bool
+) -> Tensor:
+    """The decoder over packed rows, `read` columns of which it has read before."""
+    positions, p = packed.positions, packed.prefix
+    if prefix.positions.ndim == 3:
+        positions = torch.cat([prefix.positions, positions[:, p:].expand(3, -1, -1)], 2)
+    deep = prefix.deep(embeds.shape[1] - p)
+    split = adapter.splits and not one_mask
+    mask = packed.prefix_mask if split else packed.mask
+    mask = pad(prefix.mask(mask) if adapter.family.both_ways else mask, (read, 0), value=True)
+    if split:
+        return adapter.decode_packed(embeds, positions, packed, mask, cache, **deep)
+    return adapter.decode(embeds, positions, mask, cache, **deep)
 
 
 def _visual(x: Tensor, columns: Columns) -> State:

@@ -1,6 +1,6 @@
 """What stands before the questions: the text around the image, and the visual tokens that a method has kept."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,6 +25,16 @@ class ReadPrefix:
     start: Tensor  # (b,) where every question starts
     features: tuple[Tensor, ...]  # (m, d) what the decoder adds to visual tokens after each of its first layers
     featured: Tensor  # (b, p) bool: those tokens
+
+    def behind(self, columns: int) -> "ReadPrefix":
+        """Without the first columns, which hold text and are in every row."""
+        return replace(
+            self,
+            columns=self.columns.behind(columns),
+            embeds=self.embeds[:, columns:],
+            positions=self.positions[..., columns:],
+            featured=self.featured[:, columns:],
+        )
 
     def mask(self, causal: Tensor) -> Tensor:
         """A mask (b, 1, s, s) in which visual tokens also see those behind them."""

@@ -55,18 +55,31 @@ def divergence(full: Tensor, this: Tensor) -> dict[str, np.ndarray]:
     return {name: column.clamp_min(0).cpu().numpy() for name, column in columns.items()}
 
 
-def read_logits(logits: Tensor, full_logits: Tensor, options: Sequence[Options]) -> dict[str, Any]:
-    """Columns of m samples from their (m, v) logits and the full model's, float32.
+@dataclass(frozen=True)
+class FullReadout:
+    """What the full model says of m samples; the same for all cells that are compared with it."""
+
+    logp: Tensor  # (m, v) log-probabilities, float64
+    top: Tensor  # (m, k) long, its likeliest tokens
+    finite: Tensor  # (m,) bool
+
+
+def read_full(logits: Tensor) -> FullReadout:
+    """From the full model's logits (m, v), float32."""
+    logp = logits.nan_to_num().double().log_softmax(-1)
+    return FullReadout(logp, logp.topk(min(TOP, logp.shape[-1])).indices, torch.isfinite(logits).all(-1))
+
+
+def read_logits(logits: Tensor, full: FullReadout, options: Sequence[Options]) -> dict[str, Any]:
+    """Columns of m samples from their (m, v) logits, float32, and what the full model said.
 
     `choices` holds the `Choice` of each sample for the scorer; everything else is a column of the store.
     """
     wide = logits.double()
     this = wide.log_softmax(-1)
-    full = full_logits.double().log_softmax(-1)
-    k = min(TOP, logits.shape[-1])
-    top = this.topk(k)
+    top = this.topk(min(TOP, logits.shape[-1]))
     # where full and reduced are the same numbers the full model's own top tokens are looked up, not re-ranked
-    at_full = this.gather(-1, full.topk(k).indices)
+    at_full = this.gather(-1, full.top)
     entropy = -(this.exp() * this).nan_to_num(0.0).sum(-1)
     rows = this.cpu().numpy()
     choices = [choose(row, option) for row, option in zip(rows, options, strict=True)]
@@ -91,7 +104,7 @@ def read_logits(logits: Tensor, full_logits: Tensor, options: Sequence[Options])
         "margin": [
             choice.margin if choice else float(row[0] - row[1]) for choice, row in zip(choices, top_logp, strict=True)
         ],
-        **divergence(full, this),
+        **divergence(full.logp, this),
     }
 
 

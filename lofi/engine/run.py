@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from lofi.cell import Cell
 from lofi.data.docs import Doc
@@ -21,10 +20,11 @@ from lofi.engine.measure import Memo, spectra_column, text_spectra, visual_spect
 from lofi.engine.memory import in_batches
 from lofi.engine.plans import Plan, layouts, selections
 from lofi.engine.prefill import Prefilled, State, prefill
-from lofi.engine.readout import read_logits
+from lofi.engine.readout import FullReadout, read_full, read_logits
 from lofi.engine.select import Selected
 from lofi.engine.session import Session
 from lofi.models.adapter import Adapter
+from lofi.models.early import EarlyLayers
 from lofi.sweep import GENERATE
 
 
@@ -50,6 +50,15 @@ def joined(runs: Sequence[FullRun]) -> FullRun:
 FULL_FAILED = "the full model failed on this image, so there is nothing to compare with"
 
 Rows = dict[Cell, pa.Table]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the cells of one batch have in common, made once."""
+
+    full: FullReadout | None  # None where the full model is what is run
+    memo: Memo
+    early: EarlyLayers
 
 
 def run_images(
@@ -95,26 +104,41 @@ def run_batch(
     runs: list[FullRun] = []
     for whole in session.open(opened, [plan.method for plan in plans]) if opened else []:
         for batch, group in layouts(whole, plans, constants.batch_size):
-            memo = Memo()
+            read = None if full is None else _read_full(session.adapter, batch, full)
+            shared = Shared(read, Memo(), EarlyLayers(session.adapter))
             for plan, selected in selections(session, batch, group):
-                rows, run = run_cell(session, batch, plan, selected, full, memo)
+                rows, run = run_cell(session, batch, plan, selected, full, shared)
                 parts[plan.cell].append(rows)
             runs.append(run)
     return {cell: pa.concat_tables(tables) for cell, tables in parts.items()}, joined(runs)
 
 
 def run_cell(
-    session: Session, batch: Batch, plan: Plan, selected: Selected, full: FullRun | None, memo: Memo
+    session: Session,
+    batch: Batch,
+    plan: Plan,
+    selected: Selected,
+    full: FullRun | None,
+    shared: Shared,
 ) -> tuple[pa.Table, FullRun]:
     """One cell on one batch: prefill, compare with the full model, measure spectra, generate."""
     adapter = session.adapter
     budgets = _budgets(session.constants, batch, adapter.device)
-    cache = DynamicCache(config=adapter.language.config) if bool((budgets > 0).any()) else None
     stages = session.stages(plan.cell, plan.method, batch.n_visual)
     inside = None if stages is None else Inside(adapter, batch, plan.method, plan.cell.seed, stages)
     start = clock(adapter)
     with inside.pruner if inside else nullcontext() as pruner:
-        prefilled = prefill(adapter, batch.questions, selected, encoded=batch.encoded, cache=cache, pruner=pruner)
+        with shared.early.once(inside.first if inside else 0):
+            prefilled = prefill(
+                adapter,
+                batch.questions,
+                selected,
+                encoded=batch.encoded,
+                generates=bool((budgets > 0).any()),
+                # a stage looks at every token of its prompt, so a pruner needs the text before the image as well
+                system=None if inside else session.system(batch.questions.before),
+                pruner=pruner,
+            )
         kept = inside.kept() if inside else kept_before(selected, plan.method, len(adapter.layers))
         hidden = prefilled.hidden[_tensor(batch.image, adapter), _tensor(batch.question, adapter)]  # (m, d)
         logits = adapter.logits(hidden)
@@ -129,9 +153,10 @@ def run_cell(
         "t_select_ms": [selected.t_select_ms] * m,
         "t_prefill_ms": [1000 * (prefilled_at - start) / m] * m,
         "t_decode_ms": [1000 * (decoded_at - prefilled_at) / m] * m,
-        "spectra": _spectra(batch, prefilled, states, full, memo),
+        "spectra": _spectra(batch, prefilled, states, full, shared.memo),
     }
-    return _rows(session, batch, plan, kept, logits, generated, full, measured), full
+    readout = shared.full or _read_full(adapter, batch, full)
+    return _rows(session, batch, plan, kept, logits, generated, readout, measured), full
 
 
 def _tensor(indices: np.ndarray, adapter: Adapter) -> Tensor:
@@ -144,6 +169,13 @@ def _budgets(constants: Constants, batch: Batch, device: torch.device) -> Tensor
     for doc, image, question in zip(batch.docs, batch.image, batch.question, strict=True):
         budgets[image, question] = doc.max_new_tokens if constants.mode(doc) == GENERATE else 0
     return budgets.to(device)
+
+
+def _read_full(adapter: Adapter, batch: Batch, full: FullRun) -> FullReadout:
+    """What the full model says of the samples of a batch."""
+    # the same product of the same shape as a cell's, so that equal states give equal logits to the last bit
+    states = torch.stack([full.hidden[doc.sample_id].to(adapter.device, adapter.dtype) for doc in batch.docs])
+    return read_full(adapter.logits(states))
 
 
 def _full_run(batch: Batch, prefilled: Prefilled, states: dict[str, State]) -> FullRun:
@@ -174,7 +206,7 @@ def _rows(
     kept: Kept,
     logits: Tensor,
     generated: list[list[Generated | None]],
-    full: FullRun,
+    full: FullReadout,
     measured: Mapping[str, Any],
 ) -> pa.Table:
     """The store's rows of one cell on one batch; samples with a failed selection or NaN logits, here
@@ -183,10 +215,7 @@ def _rows(
     logits: (m, v) at the first answer position.
     """
     adapter, constants = session.adapter, session.constants
-    # the same product of the same shape, so that equal states give equal logits to the last bit
-    target = torch.stack([full.hidden[doc.sample_id].to(adapter.device, adapter.dtype) for doc in batch.docs])
-    full_logits = adapter.logits(target)
-    read = read_logits(logits.nan_to_num(), full_logits.nan_to_num(), batch.options)
+    read = read_logits(logits.nan_to_num(), full, batch.options)
     choices = read.pop("choices")
     answers = [generated[i][j] for i, j in zip(batch.image, batch.question, strict=True)]
     tokenizer = adapter.processor.tokenizer
@@ -203,15 +232,15 @@ def _rows(
         "status": ["ok"] * m,
     }
     rows = table(columns, m)
-    errors = {int(s): "the full model's logits are not finite" for s in _not_finite(full_logits)}
-    errors |= {int(s): "the logits are not finite" for s in _not_finite(logits)}
+    errors = {s: "the full model's logits are not finite" for s in _where_not(full.finite)}
+    errors |= {s: "the logits are not finite" for s in _where_not(torch.isfinite(logits).all(-1))}
     errors |= {s: kept.errors[row] for s, row in enumerate(batch.image.tolist()) if row in kept.errors}
     return _replace_failed(rows, constants, plan.cell, plan.params_hash, batch.docs, errors)
 
 
-def _not_finite(logits: Tensor) -> np.ndarray:
-    """The samples whose logits (m, v) hold NaN or infinity."""
-    return np.flatnonzero(~torch.isfinite(logits).all(-1).cpu().numpy())
+def _where_not(good: Tensor) -> list[int]:
+    """The samples of which this (m,) is false."""
+    return (~good).nonzero()[:, 0].tolist()
 
 
 def _replace_failed(

@@ -8,7 +8,9 @@ from lofi.data.docs import Doc
 from lofi.engine.batch import Batch, OpenPhoto, Photo, make_batches
 from lofi.engine.columns import Constants
 from lofi.engine.loader import Loader
+from lofi.engine.questions import Prefix
 from lofi.engine.readout import Options, option_forms
+from lofi.engine.system import System, read_system
 from lofi.methods.context import TextTower, encoder_layer
 from lofi.methods.registry import get_reducer
 from lofi.methods.schedule import Stages, stages_of_counts
@@ -39,12 +41,20 @@ class Session:
     loader: Loader | None = None  # None: images are opened here, one after the other
     _prompts: dict[str, tuple[int, ...]] = field(default_factory=dict)
     _forms: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    _systems: dict[tuple[int, ...], System] = field(default_factory=dict)
 
     def prompt(self, text: str) -> tuple[int, ...]:
         """The token ids of a prompt behind its image."""
         if text not in self._prompts:
             self._prompts[text] = ids_after(self.adapter, text)
         return self._prompts[text]
+
+    def system(self, before: Prefix) -> System:
+        """What the decoder makes of the text in front of the images."""
+        key = tuple(before.ids[: int(before.placeholders.min())].tolist())
+        if key not in self._systems:
+            self._systems[key] = read_system(self.adapter, before)
+        return self._systems[key]
 
     def options(self, doc: Doc) -> Options:
         """The tokens of a question's options."""

@@ -135,6 +135,6 @@ def _kept(session: Session, batch: Batch, plan: Plan, selected: Selected) -> lis
     if stages is not None:
         inside = Inside(session.adapter, batch, plan.method, plan.cell.seed, stages)
         with inside.pruner as pruner:
-            prefill(session.adapter, batch.questions, selected, encoded=batch.encoded, cache=None, pruner=pruner)
+            prefill(session.adapter, batch.questions, selected, encoded=batch.encoded, pruner=pruner)
         places, errors = list(pruner.left.places), dict(inside.kept().errors)
     return [errors.get(row) or frozenset(kept.tolist()) for row, kept in enumerate(places)]

@@ -11,8 +11,11 @@ from lofi.errors import UserError
 from lofi.models.encoded import Encoded
 from lofi.models.families import ENCODERS, TESTED_TRANSFORMERS, Encoder, Family, encoder_type
 from lofi.models.opened import Opened
+from lofi.models.packed_attention import PACKED
+from lofi.models.packing import Packed
 from lofi.models.pictures import Opening
 from lofi.models.placement import device_of
+from lofi.models.swapped import attending_by
 from lofi.models.taps import EncoderTap
 
 
@@ -132,11 +135,11 @@ class Adapter:
         embedding: nn.Module = self.model.get_input_embeddings()  # type: ignore[operator]
         return embedding(ids)  # type: ignore[no-any-return]
 
-    def decode(self, embeds: Tensor, positions: Tensor, mask: Tensor, cache: Any = None, **deep: Any) -> Tensor:
+    def decode(self, embeds: Tensor, positions: Tensor, mask: Tensor, cache: Any = None, **more: Any) -> Tensor:
         """(b, s, d) embeddings to (b, s, d) normed hidden states, under an explicit mask.
 
-        positions: (b, s), or (3, b, s); mask: (b, 1, s, keys), true where a token may attend; deep: features that the
-        decoder adds after its first layers.
+        positions: (b, s), or (3, b, s); mask: (b, 1, s, keys), true where a token may attend; more: what the decoder's
+        layers are told beside that.
         """
         if self.family.positions == "mrope" and positions.ndim == 2:
             positions = positions.expand(3, -1, -1)
@@ -146,9 +149,21 @@ class Adapter:
             attention_mask=self._masks(mask),
             past_key_values=cache,
             use_cache=cache is not None,
-            **deep,
+            **more,
         )
         return output.last_hidden_state.to(embeds.device)  # type: ignore[no-any-return]
+
+    def decode_packed(
+        self, embeds: Tensor, positions: Tensor, packed: Packed, mask: Tensor, cache: Any = None, **deep: Any
+    ) -> Tensor:
+        """The same of packed rows, whose questions do not meet; mask: (b, 1, p, keys), of the prefix alone."""
+        with attending_by(self.language.config, PACKED):
+            return self.decode(embeds, positions, mask, cache, packed=packed, **deep)
+
+    @property
+    def splits(self) -> bool:
+        """Whether `decode_packed` is there, and worth it: on GPUs one fused kernel under a mask stays the way."""
+        return self.attention == "sdpa" and self.device.type == "cpu"
 
     def _masks(self, mask: Tensor) -> Any:
         """The mask as the decoder takes it: one for each kind of layer, where there are several."""

@@ -5,7 +5,7 @@ visual token stays where it is, and the rows that the LLM reads stand where the 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -30,6 +30,17 @@ class Columns:
         own = torch.arange(real.shape[1], device=real.device).expand_as(real)
         ordered = [columns.sort() for columns in visual]
         return cls(tuple(o.values for o in ordered), tuple(o.indices for o in ordered), real, positions, own, own)
+
+    def behind(self, columns: int) -> "Columns":
+        """Without the first columns, none of which is visual."""
+        return replace(
+            self,
+            visual=tuple(row - columns for row in self.visual),
+            real=self.real[:, columns:],
+            positions=self.positions[:, columns:],
+            origin=self.origin[:, columns:],
+            ranks=self.ranks[:, columns:],
+        )
 
     def keep(self, rows: Sequence[Tensor], positions: str) -> tuple["Columns", Tensor]:
         """What is left where of each row only these visual tokens (r,) go on, and its old columns (b, s').

@@ -5,6 +5,7 @@ another question. Training and the evaluation engine share this code, so that wh
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -15,9 +16,47 @@ class Packed:
     """Layout of packed rows: b rows of s = p + q * width columns."""
 
     positions: Tensor  # (b, s) long: prefix positions, then every question restarts right after the prefix
-    mask: Tensor  # (b, 1, s, s) bool, True = may attend
     real: Tensor  # (b, s) bool: no padding
     last: Tensor  # (b, q) long: column of the last real token of each question
+    prefix: int  # p
+    width: int  # columns of each question
+
+    @property
+    def questions(self) -> int:
+        """q, the questions of one row."""
+        return self.last.shape[1]
+
+    @property
+    def size(self) -> int:
+        """s, all columns."""
+        return self.real.shape[1]
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """(b, 1, s, s) bool, true where a column may attend to another."""
+        column = torch.arange(self.size, device=self.real.device)
+        owner = torch.where(column < self.prefix, -1, (column - self.prefix) // max(self.width, 1))  # -1: the prefix
+        related = (owner == -1) | (owner[:, None] == owner)
+        return self._between(column, related)
+
+    @property
+    def prefix_mask(self) -> Tensor:
+        """(b, 1, p, p) the same among the columns of the prefix."""
+        column = torch.arange(self.prefix, device=self.real.device)
+        return self._between(column, torch.ones_like(column, dtype=torch.bool))
+
+    @property
+    def own(self) -> Tensor:
+        """(b, q, s) bool: the columns that a token behind each question may attend to."""
+        column = torch.arange(self.size - self.prefix, device=self.real.device) // max(self.width, 1)
+        asked = column == torch.arange(self.questions, device=column.device)[:, None]
+        before = asked.new_ones(self.questions, self.prefix)
+        return torch.cat([before, asked], 1) & self.real[:, None]
+
+    def _between(self, column: Tensor, related: Tensor) -> Tensor:
+        real = self.real[:, : len(column)]
+        mask = ((column[:, None] >= column) & related) & real[:, :, None] & real[:, None, :]
+        return (mask | torch.eye(len(column), dtype=torch.bool, device=column.device))[:, None]
 
 
 def pack(
@@ -49,17 +88,14 @@ def pack(
     restart = (start[:, None] + offsets).repeat(1, questions)  # (b, q * width)
     positions = torch.cat([prefix_positions, restart], dim=1)
 
-    column = torch.arange(prefix + questions * width, device=device)
-    owner = torch.where(column < prefix, -1, (column - prefix) // max(width, 1))  # (s,), -1 = prefix
-    causal = column[:, None] >= column[None, :]
-    related = (owner[None, :] == -1) | (owner[:, None] == owner[None, :])
     asked = (offsets < lengths[:, :, None]).reshape(rows, questions * width)
     if prefix_real is None:
         prefix_real = torch.ones(rows, prefix, dtype=torch.bool, device=device)
-    real = torch.cat([prefix_real, asked], dim=1)  # (b, s)
-    mask = (causal & related)[None] & real[:, :, None] & real[:, None, :]
-    mask |= torch.eye(len(column), dtype=torch.bool, device=device)
-
     first = prefix + torch.arange(questions, device=device) * width
-    last = torch.where(lengths > 0, first + lengths - 1, 0)
-    return Packed(positions=positions, mask=mask[:, None], real=real, last=last)
+    return Packed(
+        positions=positions,
+        real=torch.cat([prefix_real, asked], dim=1),
+        last=torch.where(lengths > 0, first + lengths - 1, 0),
+        prefix=prefix,
+        width=width,
+    )

@@ -5,8 +5,7 @@ attends to nothing. So projections, head norms and rotary embedding are the libr
 attention map is ever made.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from lofi.models.adapter import Adapter
+from lofi.models.swapped import attending_by
 
 PROBE = "lofi_probe"
 Rotary = tuple[Tensor, Tensor]  # cos and sin (b, s, w)
@@ -35,16 +35,6 @@ def _leave(_module: nn.Module, query: Tensor, key: Tensor, *_: Any, **__: Any) -
 AttentionInterface.register(PROBE, _leave)
 
 
-@contextmanager
-def _probing(config: Any) -> Iterator[None]:
-    before = config._attn_implementation
-    config._attn_implementation = PROBE
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
-
-
 def probe(adapter: Adapter, layer: int, hidden: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
     """Queries and keys (b, heads, s, w) of a decoder layer for the states (b, s, d) that enter it.
 
@@ -53,7 +43,7 @@ def probe(adapter: Adapter, layer: int, hidden: Tensor, rotary: Rotary) -> tuple
     block = adapter.layers[layer]
     attention, norm = block.get_submodule(adapter.family.attention), block.get_submodule(adapter.family.attention_norm)
     try:
-        with _probing(adapter.language.config):
+        with attending_by(adapter.language.config, PROBE):
             attention(hidden_states=norm(hidden), position_embeddings=rotary, attention_mask=None, past_key_values=None)
     except _Seen as seen:
         shared = seen.queries.shape[1] // seen.keys.shape[1]

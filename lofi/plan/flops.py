@@ -1,8 +1,9 @@
 """Floating-point operations of the parts of a model: a product of (n, a) and (a, b) counts 2nab. Pure functions.
 
-Only products count, and attention over every pair of a query and a key that is computed, as the engine computes them:
-its masks are explicit, so that a kernel saves nothing on the causal half. Norms, activations, rotary embeddings
-and softmax are left out; they are a few operations to each number that a product takes thousands for.
+Only products count, and attention over every pair of a query and a key that is computed, as the engine computes them
+on a GPU: its masks are explicit, so that a kernel saves nothing on the causal half. (On a CPU it leaves out the pairs
+of different questions, a few per cent of all.) Norms, activations, rotary embeddings and softmax are left out; they are
+a few operations to each number that a product takes thousands for.
 """
 
 from collections.abc import Sequence
@@ -75,9 +76,12 @@ def encode(encoder: Encoder, projector: Projector, views: Views) -> float:
     return views.tiles * tile + projector.copies * dense(views.rows, *projector.widths)
 
 
-def prefill(decoder: Decoder, visual: Sequence[float], text: float) -> float:
-    """One row of `text` tokens, and of visual[l] visual tokens at the input of layer l, through all layers."""
-    return sum(layer(decoder, k + text, k + text) for k in visual)
+def prefill(decoder: Decoder, visual: Sequence[float], text: float, read: float = 0.0) -> float:
+    """One row of `text` tokens, and of visual[l] visual tokens at the input of layer l, through all layers.
+
+    `read` tokens more stand before them that the decoder has read already.
+    """
+    return sum(layer(decoder, k + text, k + text + read) for k in visual)
 
 
 def step(decoder: Decoder, visual: Sequence[float], text: float) -> float:

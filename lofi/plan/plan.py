@@ -10,7 +10,7 @@ from lofi.plan.asked import Asked, read_asked
 from lofi.plan.rates import Rates, assumed, given, measured
 from lofi.plan.shape import BYTES, Shape, read_shape
 from lofi.plan.timings import Timing, device_of, read_timings, stored_files
-from lofi.plan.work import Work, evaluations, work_of
+from lofi.plan.work import Work, evaluations, work_apart, work_of
 from lofi.sweep import ModelSpec, Sweep
 
 ROW_BYTES = 2000  # of one stored answer, where none is stored yet; the demo's have 1,600
@@ -29,6 +29,7 @@ class ModelPlan:
     results: int  # bytes
     weights: int | None = None  # bytes
     work: Work | None = None
+    apart: Work | None = None  # the same answers one at a time, nothing shared
     seconds: float | None = None
     basis: str = ""
     family: str = ""
@@ -74,16 +75,18 @@ def _model(
     if folder is None:
         return found
     shape = read_shape(folder)
-    work = Work()
+    work = apart = Work()
     for name, one in asked.items():
         text, drawn = _texts(name, one, timings, folder)
         work += work_of(sweep, model.name, name, shape, one, text=text, drawn=drawn)
+        apart += work_apart(sweep, model.name, name, shape, one, text=text, drawn=drawn)
     rates = given(tflops) if tflops else _stored(sweep, shape, timings, files) or assumed(model.dtype)
     return replace(
         found,
         results=found.results + _reference_bytes(model, shape, asked),
         weights=_weights(folder, shape),
         work=work,
+        apart=apart,
         seconds=rates.seconds(work),
         basis=rates.basis,
         family=shape.family,

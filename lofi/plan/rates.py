@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from lofi.methods.registry import get_reducer
 from lofi.plan.asked import PICTURE
 from lofi.plan.flops import Views, encode
 from lofi.plan.shape import Shape
@@ -57,8 +58,9 @@ def measured(sweep: Sweep, shape: Shape, timings: Iterable[Timing], device: str)
             continue
         scale = timing.visual / max(1.0, sum(timing.layers) / len(timing.layers))
         visual = [scale * count for count in timing.layers]
-        alone = stands_alone(known[timing.method])
-        load = Load(timing.images, timing.answers, alone, visual, timing.text, timing.drawn)
+        method = known[timing.method]
+        alone, inside = stands_alone(method), get_reducer(method.reducer).acts == "llm"
+        load = Load(timing.images, timing.answers, alone, inside, visual, timing.text, timing.drawn)
         done += load.work(shape.decoder)
         spent += Work(0.0, timing.prefill_s, timing.decode_s if timing.drawn else 0.0)
         if timing.is_reference:

@@ -24,7 +24,17 @@ def lines(plan: Plan) -> Iterator[str]:
         source = "prepared" if asked.prepared else "by its card"
         yield f"{name}: {asked.questions:,} questions about {asked.images:,} images ({source})"
     yield "The cell cache is hard links to the same bytes as results; where a disk has none, it takes as many again."
+    yield from _apart(plan)
     yield " ".join(_rests_on(plan))
+
+
+def _apart(plan: Plan) -> Iterator[str]:
+    """What sharing saves."""
+    known = [(model.work.total, model.apart.total) for model in plan.models if model.work and model.apart]
+    if known:
+        shared, apart = (sum(totals) for totals in zip(*known, strict=True))
+        total = _short(apart / 1e15)
+        yield f"One answer at a time, nothing shared, it would be {total} PFLOP: {apart / shared:.1f} times as much."
 
 
 def _row(model: ModelPlan) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Operations of every cell of one model and dataset, with shared work counted as often as the engine does it."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from lofi.cell import FLOOR, FULL, OWN_COUNT, Cell, kept_count
 from lofi.errors import UserError
@@ -13,7 +14,6 @@ from lofi.plan.shape import Shape
 from lofi.sweep import AXES, MethodSpec, Sweep, stages_of
 
 SYSTEM_TOKENS = 16.0  # of the chat template before the image
-HEADS = 2  # every answer is read from the cell's own state and from the full model's
 STABILITY_PASSES = 4  # features as they are, and under three changes
 
 
@@ -41,19 +41,33 @@ class Load:
     images: float
     answers: float
     alone: bool  # one question to a row, not all questions of an image behind one prefix
+    inside: bool  # it prunes between layers of the decoder
     visual: Sequence[float]  # tokens at each layer's input
     text: float  # tokens of a question
     drawn: float  # decoding steps of an answer
 
     def work(self, decoder: Decoder) -> Work:
         """Prefill and decoding of this cell."""
-        rows = self.answers if self.alone else self.images
-        beside = SYSTEM_TOKENS + self.text * self.answers / max(rows, 1.0)
-        drawn = self.answers * self.drawn
+        drawn, beside = self.answers * self.drawn, SYSTEM_TOKENS + self._asked
         return Work(
-            prefill=rows * prefill(decoder, self.visual, beside) + logits(decoder, HEADS * self.answers),
+            prefill=self.prefill(decoder, self.visual) + logits(decoder, self.answers),
             decode=drawn * (step(decoder, self.visual, beside) + logits(decoder, 1)) if drawn else 0.0,
         )
+
+    def prefill(self, decoder: Decoder, visual: Sequence[float]) -> float:
+        """All rows through as many layers, with visual[l] visual tokens at the input of layer l."""
+        # the text before the image is read once for all, but by a method that looks at every token of a prompt
+        read = 0.0 if self.inside else SYSTEM_TOKENS
+        return self._rows * prefill(decoder, visual, SYSTEM_TOKENS - read + self._asked, read)
+
+    @property
+    def _rows(self) -> float:
+        return self.answers if self.alone else self.images
+
+    @property
+    def _asked(self) -> float:
+        """Tokens behind one prefix."""
+        return self.text * self.answers / max(self._rows, 1.0)
 
 
 def stands_alone(method: MethodSpec) -> bool:
@@ -80,9 +94,13 @@ def work_of(sweep: Sweep, model: str, dataset: str, shape: Shape, asked: Asked, 
     cells = [cell for cell in sweep.cells() if (cell.model, cell.dataset) == (model, dataset)]
     reduced = [cell for cell in cells if cell.method not in (FULL, FLOOR)]
     encodings = 2 + len(_loadings(sweep, reduced)) + sum(_encodes(sweep, cell) for cell in reduced)
-    total = Work(vision=asked.images * encodings * picture.vision)
-    for cell in cells:
-        total += _load(sweep, cell, shape, views, asked, text, drawn).work(shape.decoder)
+    readings = 2 + len(_layouts(sweep, reduced))  # of what the full model says, to compare cells with
+    total = Work(asked.images * encodings * picture.vision, readings * logits(shape.decoder, asked.questions))
+    loads = {cell: _load(sweep, cell, shape, views, asked, text, drawn) for cell in cells}
+    for load in loads.values():
+        total += load.work(shape.decoder)
+    for job in _loadings(sweep, reduced).values():
+        total += _repeated((loads[cell] for cell in job), shape.decoder, views.tokens)
     images = min(sweep.stability_images, asked.images)
     if images and reduced:
         total += Work(vision=images * picture.vision)
@@ -92,18 +110,49 @@ def work_of(sweep: Sweep, model: str, dataset: str, shape: Shape, asked: Asked, 
     return total
 
 
+def work_apart(
+    sweep: Sweep, model: str, dataset: str, shape: Shape, asked: Asked, *, text: float, drawn: float
+) -> Work:
+    """The same cells as a loop over samples runs them: every answer encodes its picture and reads its whole prompt."""
+    spec = sweep.model(model)
+    views = shape.views(*asked.picture, spec.min_pixels, spec.max_pixels)
+    total = Work()
+    for cell in sweep.cells():
+        if (cell.model, cell.dataset) == (model, dataset):
+            load = replace(_load(sweep, cell, shape, views, asked, text, drawn), alone=True, inside=True)
+            picture = Work(vision=asked.questions * encode(shape.encoder, shape.projector, views))
+            total += picture + load.work(shape.decoder)
+    return total
+
+
 def evaluations(sweep: Sweep, cells: Iterable[Cell]) -> set[tuple[object, ...]]:
     """What tells apart the `evaluate` jobs of one shard: the axes that do not run inside one job."""
     return {tuple(getattr(cell, axis) for axis in AXES if axis not in sweep.pack) for cell in cells}
 
 
-def _loadings(sweep: Sweep, cells: Sequence[Cell]) -> set[tuple[object, ...]]:
-    """Those jobs once for each kind of weights: each loads the model and encodes the pictures for itself."""
+def _loadings(sweep: Sweep, cells: Sequence[Cell]) -> dict[tuple[object, ...], list[Cell]]:
+    """The cells of those jobs, once for each kind of weights: each loads a model and encodes for itself."""
+    found: dict[tuple[object, ...], list[Cell]] = {}
+    for cell in cells:
+        job = tuple(getattr(cell, axis) for axis in AXES if axis not in sweep.pack)
+        found.setdefault((sweep.method(cell.method).weights, *job), []).append(cell)
+    return found
+
+
+def _layouts(sweep: Sweep, cells: Sequence[Cell]) -> set[tuple[object, ...]]:
+    """The same twice where a job holds cells that ask one question to a row, and others."""
     return {
-        (weights, *job)
-        for weights in {sweep.method(cell.method).weights for cell in cells}
-        for job in evaluations(sweep, [cell for cell in cells if sweep.method(cell.method).weights == weights])
+        (*job, stands_alone(sweep.method(cell.method)))
+        for job, inside in _loadings(sweep, cells).items()
+        for cell in inside
     }
+
+
+def _repeated(loads: Iterable[Load], decoder: Decoder, n: int) -> Work:
+    """What cells that prune inside the decoder do not repeat: the layers in which they all read n tokens."""
+    inside = [load for load in loads if load.inside]
+    layers = sorted(sum(1 for _ in takewhile(lambda count: count == n, load.visual)) for load in inside)
+    return Work(prefill=-sum(inside[0].prefill(decoder, [n] * each) for each in layers[:-1]))
 
 
 def _encodes(sweep: Sweep, cell: Cell) -> bool:
@@ -128,4 +177,5 @@ def _load(sweep: Sweep, cell: Cell, shape: Shape, views: Views, asked: Asked, te
             f"methods.{method.name} cannot keep {cell.keep} of models.{cell.model}: {error}; "
             "or give the method `keeps` of its own, or remove it"
         ) from None
-    return Load(asked.images, asked.questions, stands_alone(method), visual, text, drawn)
+    inside = get_reducer(method.reducer).acts == "llm"
+    return Load(asked.images, asked.questions, stands_alone(method), inside, visual, text, drawn)

@@ -1,0 +1,70 @@
+"""The demo from data to report against one process for each cell."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from item import Item, Target, item_of, seconds
+
+from lofi.cell import Cell
+from lofi.config import load
+from lofi.sweep import Sweep
+
+REPOSITORY = Path(__file__).parent.parent
+CORES = len(os.sched_getaffinity(0))
+TAKEN = 12  # cells that really run in processes of their own, evenly over the sweep
+SHOWN = "a process for each cell, which asks one sample at a time, {cores} at once: {cell:.1f} s a cell of {cells}, "
+SHOWN += "{taken} of them measured; the whole demo took {demo:.0f} s"
+
+
+def demo_vs_process_per_cell() -> Item:
+    """The whole demo, report included, against a process for each cell that asks one sample at a time."""
+    sweep = load(REPOSITORY / "config.yaml")
+    with tempfile.TemporaryDirectory() as folder:
+        demo = seconds(lambda: run_demo(Path(folder)))
+        cells = [cell for cell in sweep.cells() if can_run_alone(sweep, cell)]
+        taken = cells[:: max(1, len(cells) // TAKEN)]
+        apart = seconds(lambda: run_apart(Path(folder) / "results", taken)) / len(taken)
+    count = len(sweep.cells())
+    reference = SHOWN.format(cores=CORES, cell=apart, cells=count, taken=len(taken), demo=demo)
+    return item_of("demo_vs_process_per_cell", [apart * count / demo], reference, target=Target(10))
+
+
+def can_run_alone(sweep: Sweep, cell: Cell) -> bool:
+    """Whether a cell needs no calibration, which the plain loop does not do."""
+    from lofi.methods.registry import get_reducer
+    from lofi.methods.schedule import Fitted, Searched
+
+    reducer = get_reducer(sweep.method(cell.method).reducer)
+    return reducer.count != "calibrated" and not isinstance(reducer.schedule, Fitted | Searched)
+
+
+def run_demo(folder: Path) -> None:
+    command = [
+        "snakemake",
+        "--cores",
+        str(CORES),
+        "--directory",
+        str(folder),
+        "--snakefile",
+        str(REPOSITORY / "Snakefile"),
+    ]
+    subprocess.run([*command, "--scheduler", "greedy", "--quiet", "all"], check=True)
+
+
+def run_apart(results: Path, cells: list[Cell]) -> None:
+    """Each cell in a process of its own, as many at once as there are cores."""
+    program = str(Path(__file__).parent / "naive_cell.py")
+    names = [[cell.model, cell.dataset, cell.method, cell.keep, str(cell.seed)] for cell in cells]
+    with ThreadPoolExecutor(CORES) as pool:
+        list(
+            pool.map(
+                lambda name: subprocess.run(
+                    [sys.executable, program, str(results), *name], check=True, stdout=subprocess.DEVNULL
+                ),
+                names,
+            )
+        )

@@ -1,0 +1,104 @@
+"""How often the engine does what: counts, which no busy machine changes."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lofi.cell import kept_count
+from lofi.engine.calibrate import calibrate
+from lofi.engine.job import Job
+from lofi.engine.plans import Plan
+from lofi.engine.run import run_images
+from lofi.engine.stages import open_session, read_full_run, reference
+from lofi.models.adapter import Adapter
+from tests.unit.engine_setup import make_job, make_sweep
+
+IMAGES = 4
+METHODS: dict[str, Any] = {
+    "lofi": {},
+    "random": {"seeds": [0, 1]},
+    "fastv": {"budget": "tokens"},  # before layer 2 of 6
+    "pyramiddrop": {"budget": "tokens"},  # before layers 2, 3 and 5, for a decoder of 6 layers
+    "cdpruner": {},  # sees the question
+}
+KEEPS = [0.25, 9]
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, digits: Path) -> Job:
+    sweep = make_sweep(tiny_model, digits, methods=METHODS, keeps=KEEPS)
+    job = make_job(tmp_path_factory.mktemp("results"), sweep, "digits-pope")
+    reference(job)
+    return job
+
+
+@contextmanager
+def counted(adapter: Adapter) -> Iterator[Counter[str]]:
+    """Calls of the encoder, and tokens that go through each decoder layer's MLP."""
+    found: Counter[str] = Counter()
+
+    def tokens(name: str) -> Callable[..., None]:
+        def hook(_module: Any, inputs: tuple[Any, ...], _output: Any) -> None:
+            found[name] += inputs[0].shape[0] * inputs[0].shape[1]
+
+        return hook
+
+    def images(_module: Any, _inputs: Any, output: Any) -> None:
+        found["images"] += len(output)
+
+    handles = [layer.mlp.register_forward_hook(tokens(f"layer {i}")) for i, layer in enumerate(adapter.layers)]
+    handles.append(adapter.projector.register_forward_hook(images))
+    yield found
+    for handle in handles:
+        handle.remove()
+
+
+def test_shared_work_is_done_once(job: Job) -> None:
+    """Of four images and all their questions: encoder, text before the image, prefix and first layers."""
+    session = open_session(job)
+    session.fitted = calibrate(session, job, job.cells())
+    photos = job.photos(job.spans[0])[:IMAGES]
+    plans = [Plan(cell, job.method(cell), job.params_hash(cell)) for cell in job.cells()]
+    full = read_full_run(job)
+    with counted(session.adapter) as found:
+        rows = list(run_images(session, photos, plans, full))
+    (batch,) = session.open(list(session.load(photos)), [plan.method for plan in plans])
+    assert sum(table.num_rows for tables, _ in rows for table in tables.values()) == len(plans) * len(batch.docs)
+    assert found["images"] == IMAGES
+    assert dict(found) == {"images": IMAGES, **expected(job, batch, plans, session.stages, len(session.adapter.layers))}
+
+
+def expected(job: Job, batch: Any, plans: list[Plan], stages_of: Any, depth: int) -> dict[str, int]:
+    """Tokens through each layer, by the rules of the engine."""
+    n, q, t = batch.n_visual, batch.questions.after.shape[1], batch.questions.after.shape[2]
+    text = int(batch.questions.before.placeholders.min())
+    behind = len(batch.questions.before.ids) - n - text  # text between the image and the questions
+    found = Counter({f"layer {i}": text for i in range(depth)})  # the text in front of the images, once for all
+    m = len(batch.docs)
+    widths = [int(batch.questions.lengths[i, j]) for i, j in zip(batch.image, batch.question, strict=True)]
+    size = batch.questions.lengths.shape[0]
+    # one question to a row: as wide as the widest of its batch, with all that stands before it
+    rows = [max(widths[start : start + size]) for start in range(0, m, size) for _ in widths[start : start + size]]
+    run: set[int] = set()
+    for plan in plans:
+        kept = kept_count(plan.cell.keep, n)
+        stages = stages_of(plan.cell, plan.method, n)
+        if plan.method.reducer == "cdpruner":
+            for i in range(depth):
+                found[f"layer {i}"] += sum(kept + behind + width for width in rows)
+        elif stages is None:
+            for i in range(depth):
+                found[f"layer {i}"] += size * (kept + behind + q * t)
+        else:
+            left, at = n, {stage.layer: stage.count for stage in stages}
+            for i in range(depth):
+                left = at.get(i, left)
+                if i >= min(at) or i not in run:
+                    found[f"layer {i}"] += sum(text + left + behind + width for width in rows)
+                if i < min(at):
+                    run.add(i)
+    return dict(found)
