@@ -18,8 +18,8 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from lofi.data.docs import Doc
 from lofi.data.images import image_writer, inspect
 from lofi.data.stored import StoredImages
-from lofi.engine.batch import Photo
 from lofi.engine.loader import Loader
+from lofi.engine.photo import Photo
 from lofi.models.facts import ASSETS
 from lofi.models.pictures import Opening, Picture
 from lofi.models.processor import load_processor

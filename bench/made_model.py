@@ -19,8 +19,8 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.llava.processing_llava import LlavaProcessor
 
 from lofi.data.docs import Doc
-from lofi.engine.batch import Photo
 from lofi.engine.columns import Constants
+from lofi.engine.photo import Photo
 from lofi.engine.session import Session
 from lofi.models.adapter import Adapter
 from lofi.models.families import get_family

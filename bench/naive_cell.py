@@ -8,8 +8,8 @@ from lofi.cell import Cell
 from lofi.config import from_dict
 from lofi.data.images import open_image
 from lofi.engine.job import open_job
+from lofi.engine.parts import open_session
 from lofi.engine.plain import run_plain
-from lofi.engine.stages import open_session
 from lofi.sweep import GENERATE
 
 

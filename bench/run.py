@@ -14,7 +14,7 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
-from item import Item
+from item import CLOCK, Item
 
 from lofi.provenance import machine, versions
 
@@ -37,6 +37,10 @@ ITEMS = {
     "loader_vs_decode_large": "loading",
     "loader_vs_processor": "loading",
     "resampling_vs_gathering": "resampling",
+    "aggregate_1e6_vs_pandas": "store",
+    "aggregate_growth_1e6_to_1e7": "store",
+    "plan_10k_cells": "workflow",
+    "noop_rerun_1k_cells": "workflow",
     "report_scale": "report_scale",
     "report_2k_cells": "report_scale",
 }
@@ -69,9 +73,9 @@ def write(item: Item) -> None:
     """Put an item into the results, in the order of ITEMS; one that was measured before is replaced."""
     stored: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     known = {each["name"]: each for each in stored.get("items", []) if each["name"] in ITEMS}
-    target = str(item.target) if item.target else None
-    where = {"machine": {**machine(), "threads": torch.get_num_threads()}, "versions": versions()}
-    known[item.name] = {**asdict(item), "target": target, "met": item.met, **where}
+    wanted = {"target": item.target and item.target.value, "at_most": item.target and item.target.at_most}
+    where = {"clock": CLOCK, "machine": {**machine(), "threads": torch.get_num_threads()}, "versions": versions()}
+    known[item.name] = {**asdict(item), **wanted, "met": item.met, **where}
     items = [known[name] for name in ITEMS if name in known]
     RESULTS.write_text(json.dumps({"items": items}, indent=1) + "\n")
 

@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, unread = _parser().parse_known_args(given)
     if unread:
         options.parser.error(f"unrecognized arguments: {' '.join(unread)}")
+    options.given = given  # a report says how it was made
     command: Command = options.run
     try:
         with ending_in_order():
@@ -93,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = _Commands(parser)
     _add_stages(subparsers)
     _add_looks(subparsers)
+    _add_bench_data(subparsers)
     return parser
 
 
@@ -188,6 +190,17 @@ def _add_recover(to: _Commands) -> None:
     recover.add_argument("--directory", type=Path, default=Path(), metavar="DIR", help="of the run; default: this one")
     recover.add_argument("--profile", help="of Snakemake; default: the one that the run was started with")
     recover.add_argument("--dead-host", metavar="HOST", help="where the run was started, and none is alive any more")
+
+
+def _add_bench_data(to: _Commands) -> None:
+    sentence = "write a made-up sweep of any size, to see what `lofi aggregate` takes at that size"
+    made = to.add("bench-data", commands.bench_data, sentence)
+    made.add_argument("folder", type=Path, metavar="FOLDER", help="for the samples and sweep.json, their config")
+    for axis, default in (("models", 4), ("datasets", 10), ("methods", 10), ("keeps", 5), ("samples", 5000)):
+        each = " of each cell" if axis == "samples" else ""
+        made.add_argument(
+            f"--{axis}", type=int, default=default, metavar="N", help=f"how many{each}; default: {default}"
+        )
 
 
 def _add_reproduce(to: _Commands) -> None:

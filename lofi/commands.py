@@ -133,7 +133,7 @@ def report(options: Namespace) -> None:
 
     sweep, tables = load(options.config), options.results / "tables"
     cells = _sample_files(sweep, options.results)
-    command, generated = shlex.join(["lofi", *sys.argv[1:]]), options.date or date.today().isoformat()
+    command, generated = shlex.join(["lofi", *options.given]), options.date or date.today().isoformat()
     try:
         build(
             sweep.to_dict(),
@@ -187,6 +187,20 @@ def train_digits(options: Namespace) -> None:
     from lofi.training.train import PLANS, train
 
     train(PLANS[options.model], options.output, options.work, seed=options.seed, device=options.device)
+
+
+def bench_data(options: Namespace) -> None:
+    """Write a made-up sweep."""
+    from lofi.config import from_dict
+    from lofi.made_up import config_of, write_samples
+
+    sweep = from_dict(config_of(options.models, options.datasets, options.methods, options.keeps))
+    written = write_samples(sweep, options.folder, options.samples)
+    (options.folder / "sweep.json").write_text(sweep.to_json() + "\n", encoding="utf-8")
+    _say(
+        f"{written} cells of {options.samples} samples; lofi aggregate --config {options.folder}/sweep.json "
+        f"--results {options.folder} makes their tables"
+    )
 
 
 def _job(options: Namespace) -> Any:

@@ -66,11 +66,12 @@ def scorer_of(dataset: DatasetSpec) -> str:
 
 def planned_docs(dataset: DatasetSpec) -> str:
     """The hash of all that `prepare` makes a dataset's questions and images from, as far as the config tells."""
-    card = asdict(get_card(dataset.card_name))
+    card = get_card(dataset.card_name)
+    entries = {**vars(card), "join": card.join and asdict(card.join)}
     fields = ("name", "source", "limit", "prompt_style", "exif")
     return _digest(
         {
-            "card": {field: value for field, value in card.items() if field not in BESIDE_DOCS},
+            "card": {field: value for field, value in entries.items() if field not in BESIDE_DOCS},
             "dataset": {field: getattr(dataset, field) for field in fields},
         }
     )
@@ -83,7 +84,7 @@ def planned_answers(sweep: Sweep, cell: Cell) -> str:
     return _digest(
         {
             **_numbers(method, cell),
-            "model": _model_numbers({**asdict(model), "template": _template(model)}, method),
+            "model": _model_numbers({**vars(model), "template": _template(model)}, method),
             "docs": planned_docs(dataset),
             "scoring_mode": dataset.scoring_mode,
             "shards": sweep.shards,

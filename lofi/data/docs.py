@@ -7,12 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from lofi.data.digest import digest_values
 from lofi.data.stored import StoredImages
 from lofi.errors import UserError
-from lofi.store import read_metadata
+from lofi.store import read_checked, read_metadata
 
 DOCS_FILE = "docs.parquet"
 IMAGES_FILE = "images.parquet"
@@ -104,7 +103,7 @@ def load_docs(folder: Path) -> Docs:
     path = folder / DOCS_FILE
     try:
         metadata = read_metadata(path)
-        table = pq.read_table(path, page_checksum_verification=True).cast(DOCS)
+        table = read_checked(path).cast(DOCS)
         errors = _image_errors(folder)
     except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: other columns, or a stamp that is no JSON
         raise UserError(f"{folder} holds no readable dataset ({error}); run `lofi prepare`") from None
@@ -124,7 +123,7 @@ def read_images(folder: Path, hashes: Iterable[str]) -> dict[str, bytes]:
 
 
 def _image_errors(folder: Path) -> dict[str, str | None]:
-    table = pq.read_table(folder / IMAGES_FILE, columns=["image_hash", "error"], page_checksum_verification=True)
+    table = read_checked(folder / IMAGES_FILE, ["image_hash", "error"])
     return dict(zip(*(table.column(name).to_pylist() for name in ("image_hash", "error")), strict=True))
 
 

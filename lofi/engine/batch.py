@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from lofi.data.docs import Doc
+from lofi.engine.photo import Photo
 from lofi.engine.questions import Prefix, Questions, gather_questions
 from lofi.engine.readout import Options
 from lofi.methods.context import Question, TextTower, VisualContext
@@ -15,20 +16,6 @@ from lofi.models.adapter import Adapter
 from lofi.models.encoded import Encoded
 from lofi.models.opened import Opened, of_one_geometry, placed, together
 from lofi.models.pictures import Picture
-
-
-@dataclass(frozen=True)
-class Photo:
-    """One image of a shard, still encoded, and the questions about it."""
-
-    image_hash: str
-    content: bytes | None
-    docs: tuple[Doc, ...]
-
-    @property
-    def key(self) -> int:
-        """63 bits of the hash, for random reducers."""
-        return int(self.image_hash[:16], 16) >> 1
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ cache: two that make one cell at the same time write the same answers, and eithe
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from typing import Any
 import pyarrow as pa
 
 from lofi.scratch import clear, scratch
-from lofi.store import concat, read_if_valid, write_table
+from lofi.store import read_if_valid, write_table
+
+Join = Callable[[Sequence[pa.Table]], pa.Table]  # of the parts of a table
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class CellCache:
         """Store one part."""
         write_table(table, self.part(span), {"key": self.key})
 
-    def finish(self, spans: Sequence[Span], rows: Sequence[int], metadata: Mapping[str, Any], *, sort: bool) -> None:
+    def finish(self, spans: Sequence[Span], rows: Sequence[int], metadata: Mapping[str, Any], *, join: Join) -> None:
         """Join all parts into the whole table, then drop them. A missing part is an error, never a gap, unless
         another process has finished the same cell meanwhile.
         """
@@ -67,7 +69,7 @@ class CellCache:
             if part is None:
                 raise RuntimeError(f"part {self.part(span)} vanished or broke while its cell was being finished")
             parts.append(part)
-        table = concat(parts) if sort else pa.concat_tables(parts)
+        table = join(parts)
         write_table(table, self.whole, {**metadata, "key": self.key, "rows": table.num_rows})
         for span in spans:
             self.part(span).unlink(missing_ok=True)

@@ -7,21 +7,23 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lofi.cell import AS_LOADED, Cell
+from lofi.cell import AS_LOADED, FLOOR, FULL, KEEP_ALL, Cell
 from lofi.data.docs import IMAGES_FILE, Doc, Docs, load_docs
 from lofi.data.stored import StoredImages
-from lofi.engine.batch import Photo
 from lofi.engine.cache import CellCache, Span
+from lofi.engine.photo import Photo
 from lofi.errors import UserError, unknown
 from lofi.grading import Grading
 from lofi.identity import cell_key, scorer_of
 from lofi.methods.registry import check_params
 from lofi.models.conversation import template_text
 from lofi.models.facts import fingerprint
-from lofi.store import read_metadata, write_table
+from lofi.store import concat, read_metadata, write_table
 from lofi.sweep import DatasetSpec, MethodSpec, ModelSpec, Sweep
 
 PART_IMAGES = 64  # images a killed job loses at most; results do not depend on it
@@ -82,6 +84,22 @@ class Job:
         """Questions in this shard."""
         return sum(span.n_samples for span in self.spans)
 
+    def part_rows(self, kind: str) -> list[int]:
+        """How many rows each part of a table of that kind has: one for each sample, or for each image."""
+        return [span.stop - span.start if kind == "means" else span.n_samples for span in self.spans]
+
+    @property
+    def references(self) -> tuple[Cell, Cell]:
+        """The cells of the full model and of the noise floor."""
+        full, floor = (Cell(self.model.name, self.dataset.name, method, KEEP_ALL) for method in (FULL, FLOOR))
+        return full, floor
+
+    @property
+    def reference_tables(self) -> list[tuple[Cell, str]]:
+        """The tables that a reference makes: a cell, and what of it."""
+        full, floor = self.references
+        return [(full, "samples"), (full, "hidden"), (full, "means"), (floor, "samples")]
+
     @cached_property
     def model_revision(self) -> str:
         """The model's commit or fingerprint."""
@@ -90,28 +108,28 @@ class Job:
     def key(self, cell: Cell) -> str:
         """The hash of all that could change the answers of this cell's shard."""
         return cell_key(
-            model={
-                "source": self.model.source,
-                "revision": self.model_revision,
-                "dtype": self.model.dtype,
-                "attention": self.model.attention,
-                "text_tower": self.model.text_tower and fingerprint(self.model.text_tower, None),
-                "min_pixels": self.model.min_pixels,
-                "max_pixels": self.model.max_pixels,
-                "template": self.model.template and template_text(self.model.template),
-                "image_mode": self.model.image_mode,
-            },
-            dataset={
-                "revision": self.docs.revision,
-                "prompt_style": self.dataset.prompt_style,
-                "scoring_mode": self.dataset.scoring_mode,
-                "exif": self.dataset.exif,
-            },
+            model=self._model_settings,
+            dataset=self._dataset_settings,
             method=self.method(cell),
             cell=cell,
             shard=self.shard,
             shards=self.sweep.shards,
         )
+
+    @cached_property
+    def _model_settings(self) -> dict[str, Any]:
+        """What keys say of the model. Its files are read once: they have gigabytes, and so has a text tower."""
+        return {
+            **vars(self.model),
+            "revision": self.model_revision,
+            "text_tower": self.model.text_tower and fingerprint(self.model.text_tower, None),
+            "template": self.model.template and template_text(self.model.template),
+        }
+
+    @cached_property
+    def _dataset_settings(self) -> dict[str, Any]:
+        """What keys say of the dataset."""
+        return {**vars(self.dataset), "revision": self.docs.revision}
 
     def method(self, cell: Cell) -> MethodSpec:
         """What the cell's method runs."""
@@ -139,6 +157,10 @@ class Job:
     def published(self, cell: Cell) -> Path:
         """Where the cell's samples are published."""
         return self.results / cell.path(self.shard)
+
+    def graded(self, parts: Sequence[pa.Table]) -> pa.Table:
+        """The parts of a cell as one table, with the grades of today."""
+        return self.grading.grade(concat(parts))
 
     def publish(self, cell: Cell) -> None:
         """Put the cell's finished samples where they are read; in the cache, too, they carry the grades of today."""

@@ -22,7 +22,8 @@ import numpy as np
 import torch
 
 from lofi.data.images import one_line, open_image
-from lofi.engine.batch import OpenPhoto, Photo
+from lofi.engine.batch import OpenPhoto
+from lofi.engine.photo import Photo
 from lofi.errors import UserError
 from lofi.models.pictures import Opening, Picture
 

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 import torch
 
-from lofi.engine.batch import OpenPhoto, Photo
+from lofi.engine.batch import OpenPhoto
+from lofi.engine.photo import Photo
 from lofi.engine.session import Session
 from lofi.progress import say
 

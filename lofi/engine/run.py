@@ -12,12 +12,13 @@ from torch import Tensor
 
 from lofi.cell import Cell
 from lofi.data.docs import Doc
-from lofi.engine.batch import Batch, Failed, OpenPhoto, Photo, askable, clock
+from lofi.engine.batch import Batch, Failed, OpenPhoto, askable, clock
 from lofi.engine.columns import Constants, answer_columns, failed_table, identity, kept_columns, table
 from lofi.engine.decode import Generated, generate
 from lofi.engine.kept import Inside, Kept, kept_before
 from lofi.engine.measure import Memo, spectra_column, text_spectra, visual_spectra, visual_states
 from lofi.engine.memory import in_batches
+from lofi.engine.photo import Photo
 from lofi.engine.plans import Plan, layouts, selections
 from lofi.engine.prefill import Prefilled, State, prefill
 from lofi.engine.readout import FullReadout, read_full, read_logits

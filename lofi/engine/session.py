@@ -5,9 +5,10 @@ from dataclasses import dataclass, field, replace
 
 from lofi.cell import Cell
 from lofi.data.docs import Doc
-from lofi.engine.batch import Batch, OpenPhoto, Photo, make_batches
+from lofi.engine.batch import Batch, OpenPhoto, make_batches
 from lofi.engine.columns import Constants
 from lofi.engine.loader import Loader
+from lofi.engine.photo import Photo
 from lofi.engine.questions import Prefix
 from lofi.engine.readout import Options, option_forms
 from lofi.engine.system import System, read_system

@@ -15,16 +15,17 @@ from torch import Tensor
 
 from lofi import NUMERICS_VERSION
 from lofi.cell import KEEP_ALL, Cell, stability_path
-from lofi.engine.batch import Batch, OpenPhoto, Photo
+from lofi.engine.batch import Batch, OpenPhoto
 from lofi.engine.calibrate import calibrate
 from lofi.engine.job import Job
 from lofi.engine.kept import Inside
 from lofi.engine.memory import in_batches
+from lofi.engine.parts import open_session
+from lofi.engine.photo import Photo
 from lofi.engine.plans import Plan, layouts, selections
 from lofi.engine.prefill import prefill
 from lofi.engine.select import Selected
 from lofi.engine.session import Session
-from lofi.engine.stages import open_session
 from lofi.progress import Progress
 from lofi.store import STABILITY, write_table
 

@@ -1,40 +1,13 @@
-"""The two stages that run a model: `reference` and `evaluate`. Both resume from the cell cache."""
+"""The two stages that run a model: `reference` and `evaluate`. Both resume from the cell cache.
 
-import gc
-import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+A job whose cells all lie in the cache publishes them and imports neither torch nor the model's library.
+"""
 
-import numpy as np
-import pyarrow as pa
-import torch
-from torch import Tensor
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from lofi import NUMERICS_VERSION
-from lofi.cell import AS_LOADED, FLOOR, FULL, KEEP_ALL, Cell
-from lofi.engine.cache import Span
-from lofi.engine.calibrate import calibrate
-from lofi.engine.columns import Constants
+from lofi.cell import Cell
 from lofi.engine.job import Job
-from lofi.engine.loader import Loader, workers_for
-from lofi.engine.plans import Plan
-from lofi.engine.run import FullRun, joined, run_images
-from lofi.engine.session import Session
-from lofi.errors import UserError
-from lofi.grace import finishing
-from lofi.models.adapter import Adapter
-from lofi.models.clip_text import load_text_tower
-from lofi.models.load import load_model
-from lofi.models.weights import quantise
-from lofi.plan.flops import row_costs
-from lofi.plan.shape import decoder_of
-from lofi.progress import Progress
-from lofi.provenance import commit, machine, versions
-from lofi.store import read_if_valid
-
-FLOOR_PADDING = 8  # columns; not more memory to speak of, and other shapes for every kernel of the decoder
 
 
 @dataclass(frozen=True)
@@ -47,230 +20,25 @@ class Tally:
 
 def reference(job: Job) -> Tally:
     """The full cell, the noise floor, and the states and means that every other cell is compared with."""
-    full, floor = (Cell(job.model.name, job.dataset.name, method, KEEP_ALL) for method in (FULL, FLOOR))
-    tables = [(full, "samples"), (full, "hidden"), (full, "means"), (floor, "samples")]
-    rows = {"samples": _samples(job.spans), "hidden": _samples(job.spans), "means": _images(job.spans)}
-    done = all(job.cache(cell, kind).is_finished(sum(rows[kind])) for cell, kind in tables)
+    done = all(job.cache(cell, kind).is_finished(sum(job.part_rows(kind))) for cell, kind in job.reference_tables)
     if not done:
-        session = open_session(job)
-        with Progress(f"reference {job.model.name} / {job.dataset.name}", 2 * job.n_samples) as progress:
-            for index, span in enumerate(job.spans):
-                if not all(job.cache(cell, kind).has_part(span, rows[kind][index]) for cell, kind in tables):
-                    with finishing():
-                        _reference_span(job, session, span, full, floor)
-                progress.advance(2 * span.n_samples)
-        metadata = provenance(job, session)
-        for cell, kind in tables:
-            stamp = {**metadata, "cell": str(cell)}
-            job.cache(cell, kind).finish(job.spans, rows[kind], stamp, sort=kind == "samples")
-    for cell in (full, floor):
+        from lofi.engine.parts import compute_reference
+
+        compute_reference(job)
+    for cell in job.references:
         job.publish(cell)
     for kind in ("hidden", "means"):
-        job.cache(full, kind).publish(job.reference_file(kind))
+        job.cache(job.references[0], kind).publish(job.reference_file(kind))
     return Tally(0, 2) if done else Tally(2, 0)
-
-
-def _reference_span(job: Job, session: Session, span: Span, full: Cell, floor: Cell) -> None:
-    """One part of the reference. The floor is the same model in batches of another size."""
-    plans = {cell: Plan(cell, job.method(cell), job.params_hash(cell)) for cell in (full, floor)}
-    photos = job.photos(span)
-    samples: list[pa.Table] = []
-    runs: list[FullRun] = []
-    for tables, run in run_images(session, photos, [plans[full]], None):
-        samples.append(tables[full])
-        runs.append(run)
-    whole = joined(runs)
-    hidden, means = whole.hidden, whole.means
-    other = other_layout(session)  # than that of the batches that fit, whatever size was asked for
-    floors = [tables[floor] for tables, _ in run_images(other, photos, [plans[floor]], FullRun(hidden, means))]
-    ids = [doc.sample_id for photo in photos for doc in photo.docs]
-    job.cache(full).write_part(span, pa.concat_tables(samples))
-    job.cache(full, "hidden").write_part(span, _hidden_table(ids, hidden))
-    job.cache(full, "means").write_part(span, _means_table([photo.image_hash for photo in photos], means))
-    job.cache(floor).write_part(span, pa.concat_tables(floors))
-
-
-def other_layout(session: Session) -> Session:
-    """The same model for the floor: batches of fewer images, and questions with more padding where there is but one."""
-    size = session.constants.batch_size
-    fewer = replace(session.constants, batch_size=max(1, size // 8))
-    return replace(session, constants=fewer, padding=FLOOR_PADDING if size == 1 else 0)
 
 
 def evaluate(job: Job, cells: Sequence[Cell]) -> Tally:
     """Every cell asked for: taken from the cache where it is finished, computed where it is not, then published."""
     missing = [cell for cell in cells if not job.cache(cell).is_finished(job.n_samples)]
     if missing:
-        full = read_full_run(job)
-        with Progress(f"evaluate {job.model.name} / {job.dataset.name}", len(missing) * job.n_samples) as progress:
-            for weights, alike in job.by_weights(missing).items():
-                _evaluate_alike(job, weights, alike, full, progress)
+        from lofi.engine.parts import compute_cells
+
+        compute_cells(job, missing)
     for cell in cells:
         job.publish(cell)
     return Tally(len(missing), len(cells) - len(missing))
-
-
-def _evaluate_alike(job: Job, weights: str, cells: Sequence[Cell], full: FullRun, progress: Progress) -> None:
-    """Cells of the same weights, which share a loaded model."""
-    session = open_session(job, weights)
-    session.fitted = calibrate(session, job, cells)
-    for span in job.spans:
-        with finishing():
-            _evaluate_span(job, session, span, cells, full, progress)
-    metadata = provenance(job, session)
-    for cell in cells:
-        job.cache(cell).finish(job.spans, _samples(job.spans), {**metadata, "cell": str(cell)}, sort=True)
-
-
-def _evaluate_span(
-    job: Job, session: Session, span: Span, cells: Sequence[Cell], full: FullRun, progress: Progress
-) -> None:
-    """One part of every cell that lacks it, batch by batch so that encoding and ranking are shared."""
-    lacking = [cell for cell in cells if not job.cache(cell).has_part(span, span.n_samples)]
-    progress.advance((len(cells) - len(lacking)) * span.n_samples)
-    if not lacking:
-        return
-    plans = [Plan(cell, job.method(cell), job.params_hash(cell)) for cell in lacking]
-    parts: dict[Cell, list[pa.Table]] = {cell: [] for cell in lacking}
-    for tables, _ in run_images(session, job.photos(span), plans, full):
-        for cell, rows in tables.items():
-            parts[cell].append(rows)
-            progress.advance(rows.num_rows)
-    for cell, tables_of_cell in parts.items():
-        job.cache(cell).write_part(span, pa.concat_tables(tables_of_cell))
-
-
-def open_session(job: Job, weights: str = AS_LOADED) -> Session:
-    """The loaded model, its decoder on these weights, ready for this dataset."""
-    gc.collect()  # hooks and modules refer to each other: a model before this one lives on, and two may not fit
-    spec = job.model
-    torch.set_num_threads(spec.threads)  # whatever cores the job was given: its rows must not depend on them
-    adapter = load_model(
-        spec.source,
-        revision=spec.revision,
-        dtype=spec.dtype,
-        device=spec.device,
-        attention=spec.attention,
-        min_pixels=spec.min_pixels,
-        max_pixels=spec.max_pixels,
-        template=spec.template,
-        image_mode=spec.image_mode,
-    )
-    quantised = None if weights == AS_LOADED else quantise(adapter, weights)
-    values = {
-        "run_id": run_id(job),
-        "model": spec.name,
-        "model_revision": job.model_revision,
-        "dataset": job.dataset.name,
-        "split": job.docs.split,
-        "dataset_revision": job.docs.revision,
-        "prompt_style": job.dataset.prompt_style,
-        "template_hash": template_hash(adapter),
-        "image_mode": spec.image_mode,
-        "dtype": str(adapter.dtype).removeprefix("torch."),
-        "weights": weights,
-        "attn_impl": adapter.attention,
-        "device": adapter.device.type,
-    }
-    constants = Constants(values, len(adapter.layers), spec.batch_images, job.dataset.scoring_mode)
-    tower = spec.text_tower and load_text_tower(spec.text_tower, None, adapter.device, adapter.dtype)
-    loader = Loader(adapter.opening, workers_for(spec.workers, adapter.device), job.dataset.exif)
-    return Session(adapter, constants, tower or None, quantised, loader=loader)
-
-
-def template_hash(adapter: Adapter) -> str:
-    """A short hash of the text of the conversation template in use."""
-    return hashlib.sha256(str(adapter.processor.chat_template).encode()).hexdigest()[:32]
-
-
-def run_id(job: Job) -> str:
-    """A short hash of the whole sweep, wherever its cache lies, which joins rows to their run."""
-    sweep = replace(job.sweep, cache=None)
-    return hashlib.sha256(json.dumps(sweep.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
-
-
-def provenance(job: Job, session: Session) -> dict[str, Any]:
-    """What the key-value metadata of a cell's file says about its making."""
-    return {
-        "numerics": NUMERICS_VERSION,
-        "commit": commit(),
-        "versions": versions(),
-        "machine": machine(),
-        "device": torch.cuda.get_device_name() if session.adapter.device.type == "cuda" else "cpu",
-        "template": session.adapter.chat("{question}"),
-        "constants": dict(session.constants.values),
-        **({"quantised": asdict(session.quantised)} if session.quantised else {}),
-        "batch_images": job.model.batch_images,
-        "decoder": _decoder_costs(session.adapter),
-        "shard": [job.shard, job.sweep.shards],
-    }
-
-
-def _decoder_costs(adapter: Adapter) -> dict[str, float]:
-    """What a token and a pair of tokens cost one decoder layer: with the stored counts, the operations of a prefill."""
-    decoder = decoder_of(adapter.config)
-    per_token, per_pair = row_costs(decoder)
-    return {
-        "flops_per_token": per_token,
-        "flops_per_pair": per_pair,
-        "cache_bytes_per_token": 2 * decoder.keys * adapter.dtype.itemsize,  # a key and a value
-    }
-
-
-def read_full_run(job: Job) -> FullRun:
-    """The reference of this job; a missing or foreign one is an error that names the command that makes it."""
-    full = Cell(job.model.name, job.dataset.name, FULL, KEEP_ALL)
-    rows = {"hidden": job.n_samples, "means": len(job.images)}
-    hidden, means = (read_if_valid(job.reference_file(kind), job.key(full), n) for kind, n in rows.items())
-    if hidden is None or means is None:
-        raise UserError(
-            f"the reference {job.reference_file('hidden' if hidden is None else 'means')} is missing or belongs to "
-            f"another model, dataset or version; run "
-            f"`lofi reference --model {job.model.name} --dataset {job.dataset.name} --shard {job.shard}`"
-        )
-    states = {row["sample_id"]: _tensor(row["hidden"], row["dtype"]) for row in hidden.to_pylist() if row["hidden"]}
-    sites = [name for name in means.column_names if name != "image_hash"]
-    by_image = {
-        row["image_hash"]: {site: _tensor(row[site], "float32") for site in sites}
-        for row in means.to_pylist()
-        if row[sites[0]]
-    }
-    return FullRun(states, by_image)
-
-
-def _samples(spans: Iterable[Span]) -> list[int]:
-    return [span.n_samples for span in spans]
-
-
-def _images(spans: Iterable[Span]) -> list[int]:
-    return [span.stop - span.start for span in spans]
-
-
-def _hidden_table(ids: Sequence[str], hidden: Mapping[str, Tensor]) -> pa.Table:
-    """One row per sample, null where the full model failed on it."""
-    states = [hidden.get(key) for key in ids]
-    return pa.table(
-        {
-            "sample_id": pa.array(ids, pa.string()),
-            "dtype": pa.array([s if s is None else str(s.dtype).removeprefix("torch.") for s in states], pa.string()),
-            "hidden": pa.array([None if s is None else _bytes(s) for s in states], pa.binary()),
-        }
-    )
-
-
-def _means_table(hashes: Sequence[str], means: Mapping[str, Any]) -> pa.Table:
-    """One row per image and one column per site, null where the image did not decode."""
-    sites = list(next(iter(means.values()))) if means else ["projector"]
-    columns = {
-        site: pa.array([_bytes(means[key][site]) if key in means else None for key in hashes], pa.binary())
-        for site in sites
-    }
-    return pa.table({"image_hash": pa.array(hashes, pa.string()), **columns})
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.contiguous().cpu().view(torch.uint8).numpy().tobytes()
-
-
-def _tensor(content: bytes, dtype: str) -> Tensor:
-    return torch.from_numpy(np.frombuffer(bytearray(content), np.uint8)).view(getattr(torch, dtype))

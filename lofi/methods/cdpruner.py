@@ -24,6 +24,7 @@ length zero are similar to none, where the code gives NaN.
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -53,19 +54,20 @@ def greedy_map(kernel: Tensor, count: int) -> Tensor:
     """(p,) long: the tokens that raise the determinant of the kernel (n, n) most, in the order of choice.
 
     p is `count`, or less where no token is left that adds more than `FLOOR`. Rows of an incremental Cholesky
-    factor: O(n p) for each choice.
+    factor: O(n p) for each choice. The choices are made on the CPU, each being small.
     """
-    gain = kernel.diagonal().clone()
-    factor = kernel.new_zeros(count, len(kernel))
+    near = kernel.cpu().numpy()
+    gain = near.diagonal().copy()
+    factor = np.zeros((count, len(near)))
     order: list[int] = []
     for step in range(count):
-        choice = int(gain.argmax())  # the first of equal ones, as torch documents
-        if float(gain[choice]) <= FLOOR:
+        choice = int(gain.argmax())  # the first of equal ones
+        if gain[choice] <= FLOOR:
             break
         known = factor[:step, choice] @ factor[:step]
-        factor[step] = (kernel[choice] - known) / gain[choice].sqrt()
-        gain -= factor[step].square()
-        gain[choice] = -torch.inf
+        factor[step] = (near[choice] - known) / np.sqrt(gain[choice])
+        gain -= np.square(factor[step])
+        gain[choice] = -np.inf
         order.append(choice)
     return torch.tensor(order, dtype=torch.long, device=kernel.device)
 

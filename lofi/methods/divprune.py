@@ -10,6 +10,7 @@ among newline tokens too; lofi chooses among the tokens of the image alone.
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,18 +21,20 @@ from lofi.methods.similarity import cosines
 def max_min_order(tokens: Tensor, count: int) -> Tensor:
     """The first `count` tokens (n, d) in greedy order: (count,) long. float32; lower index first on ties.
 
-    One n x n product, then O(n) for each choice. A token of length zero is at distance 1 from every other.
+    One n x n product, then O(n) for each choice; the choices are small, so they run on the CPU. A token of length zero
+    is at distance 1 from every other.
     """
-    distance = 1.0 - cosines(tokens)
-    order = torch.empty(count, dtype=torch.long, device=tokens.device)
-    score = distance.fill_diagonal_(torch.inf).amin(0)  # to the nearest other token
-    nearest = torch.full_like(score, torch.inf)  # to the nearest chosen token; -inf once chosen itself
+    distance = (1.0 - cosines(tokens)).fill_diagonal_(torch.inf).cpu().numpy()
+    order = np.empty(count, np.int64)
+    score = distance.min(0)  # to the nearest other token
+    nearest = np.full_like(score, np.inf)  # to the nearest chosen token; -inf once chosen itself
     for step in range(count):
-        choice = score.argmax(keepdim=True)  # the first of equal ones, as torch documents
-        order[step : step + 1] = choice
-        nearest = torch.minimum(nearest, distance.index_select(0, choice).squeeze(0))
-        score = nearest.index_fill_(0, choice, -torch.inf)
-    return order
+        choice = int(score.argmax())  # the first of equal ones
+        order[step] = choice
+        np.minimum(nearest, distance[choice], out=nearest)
+        nearest[choice] = -np.inf
+        score = nearest
+    return torch.from_numpy(order).to(tokens.device)
 
 
 def divprune(context: VisualContext, ks: Sequence[int], /, *, seed: int) -> list[Selection]:

@@ -49,10 +49,10 @@ def peaks(view: DecoderView, rows: Tensor, *, layer: int) -> Tensor:
     """(r, s) attention of the query columns `rows` (r,), maximum over heads; one head at a time in memory."""
     queries, keys = view.attention.queries(layer)[:, rows], view.attention.keys(layer)
     later = torch.arange(keys.shape[1], device=rows.device) > rows[:, None]
-    highest = queries.new_zeros(later.shape)
+    highest, scale = queries.new_zeros(later.shape), view.attention.scale(layer)
     for query, key in zip(queries, keys, strict=True):
-        logits = query @ key.T * view.attention.scale(layer)
-        highest = torch.maximum(highest, logits.masked_fill(later, -torch.inf).softmax(-1))
+        logits = (query @ key.T).mul_(scale).masked_fill_(later, -torch.inf)
+        torch.maximum(highest, logits.softmax(-1), out=highest)
     return finite(highest, layer)
 
 

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from lofi import spectra
+from lofi.leverage import Leading, Leverages
 from lofi.methods.context import Selection, VisualContext, best_first
 from lofi.methods.random import uniforms
 
@@ -41,7 +42,7 @@ def lofi(
     rank: str = "energy:0.9",
     ridge: float = 0.0,
 ) -> list[Selection]:
-    """The k tokens with the largest score; one eigendecomposition serves all of `ks`."""
+    """The k tokens with the largest score; one decomposition serves all of `ks`."""
     tokens, draws = context.projected, None
     if score == "sampled":
         draws = uniforms(context.image_key, len(tokens), seed=seed, stream=1, device=tokens.device)
@@ -53,35 +54,33 @@ def by_leverage(
 ) -> list[Selection]:
     """One selection per k of the tokens (n, d): the largest scores, or with `draws` (n,) in (0, 1) a draw by them."""
     rows = spectra.row_gram(tokens)
-    energy, left = spectra.left_basis(tokens, rows)
-    squares = left.square()
+    leverages = Leverages(tokens, rows)
     selections = []
     for k in ks:
-        r = spectra.choose_rank(energy, rank, len(rows), k)
-        scores = settle(squares @ weights(energy, score, r, ridge, len(rows)))
+        top = leverages.at(rank, k)
+        scores = settle(scored(leverages, top, score, ridge))
         ranking = best_first(scores if draws is None else gumbel(scores, draws))
         kept = ranking[:k].sort().values
-        leverage = squares[:, :r].sum(1)
         trace = {
-            "rank": float(r),
-            "kept_mass": float(leverage[kept].sum() / r) if r else float("nan"),
+            "rank": float(top.rank),
+            "kept_mass": float(top.leverage[kept].sum() / top.rank) if top.rank else float("nan"),
             "reconstruction_error": spectra.row_space_error(tokens, kept, rows),
         }
         selections.append(Selection(kept, trace=trace))
     return selections
 
 
-def weights(energy: Tensor, score: str, rank: int, ridge: float, n: int) -> Tensor:
-    """(r,) the weight of each left singular vector, for energies (r,) of n tokens."""
-    inside = (torch.arange(len(energy), device=energy.device) < rank).double()
+def scored(leverages: Leverages, top: Leading, score: str, ridge: float) -> Tensor:
+    """(n,) the scores of one member of the family at the rank of `top`."""
     if score in ("leverage", "sampled"):
-        return inside
+        return top.leverage
+    found = leverages.directions
     if score == "ridge":
-        return energy / (energy + (ridge or float(energy.sum()) / n))
+        return found.ridge(ridge or float(found.energy.sum()) / found.count)
     if score == "energy":
-        return energy * inside
+        return found.inside(top.rank)
     if score == "residual":
-        return energy * (1.0 - inside)
+        return found.outside(top.rank)
     raise ValueError(f"score {score!r} is none of leverage, ridge, energy, residual, sampled")
 
 

@@ -28,8 +28,9 @@ from torch import Tensor
 
 from lofi import spectra
 from lofi.errors import UserError
+from lofi.leverage import Leverages
 from lofi.methods.context import Selection, VisualContext, best_first
-from lofi.methods.lofi import settle, weights
+from lofi.methods.lofi import settle
 
 # Measures that differ by less are equal: batches and devices round them differently.
 STEP = 1e-9
@@ -97,9 +98,8 @@ def rank_tokens(tokens: Tensor, measure: str, rank: str) -> Ranked:
             "use fixed:<k>, energy:<share in (0, 1]> or erank"
         )
     rows = spectra.row_gram(tokens)
-    energy, left = spectra.left_basis(tokens, rows)
-    r = spectra.choose_rank(energy, rank, len(rows), 0)
-    leverage = left.square() @ weights(energy, "leverage", r, 0.0, len(rows))
+    top = Leverages(tokens, rows).at(rank, 0)
+    r, leverage = top.rank, top.leverage
     order = best_first(settle(leverage))
     if measure == "mass":
         # Without energy there is nothing to keep: one token has all of it.

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lofi.errors import UserError
 from lofi.methods.context import Selection, VisualContext, prefixes
+from lofi.methods.cover import cover_order
 from lofi.methods.similarity import cosines
 
 WORD_TEMPERATURE = 0.02
@@ -32,23 +33,9 @@ def coverage(text: Tensor, projected: Tensor, hidden: Tensor) -> Tensor:
     return torch.cat([words, IMAGE_WEIGHT * image])
 
 
-def greedy_cover(cover: Tensor, count: int) -> Tensor:
-    """(count,) long: the columns of the coverage (m, n) that add most, in the order of choice."""
-    order = torch.empty(count, dtype=torch.long, device=cover.device)
-    covered = cover.new_zeros(len(cover), 1)
-    chosen = torch.zeros(cover.shape[1], dtype=torch.bool, device=cover.device)
-    for step in range(count):
-        gain = (cover - covered).clamp_min_(0.0).sum(0).masked_fill_(chosen, -1.0)  # gains are never negative
-        choice = gain.argmax(keepdim=True)  # the first of equal ones, as torch documents
-        order[step : step + 1] = choice
-        chosen[choice] = True
-        covered = torch.maximum(covered, cover.index_select(1, choice))
-    return order
-
-
 def mmtok(context: VisualContext, ks: Sequence[int], /, *, seed: int) -> list[Selection]:
     """The first k tokens of the greedy order."""
     if context.question is None:
         raise UserError("mmtok covers the words of the question, and this image has none")
     cover = coverage(context.question.embeds, context.projected, context.hidden)
-    return prefixes(greedy_cover(cover, max(ks, default=0)), ks)
+    return prefixes(cover_order(cover.T, cover.new_ones(len(context)), max(ks, default=0)), ks)

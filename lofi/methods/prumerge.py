@@ -59,10 +59,15 @@ def absorb(hidden: Tensor, keys: Tensor, attention: Tensor) -> Tensor:
     hidden: (n, dv), keys: (n, dv), attention: (n,) the weights. Row i does not depend on what is selected.
     """
     nearness = cosines(keys).fill_diagonal_(-torch.inf)
-    count = min(NEIGHBOURS, len(keys) - 1)
-    neighbours = nearness.sort(dim=1, descending=True, stable=True).indices[:, :count]
-    weights = torch.eye(len(keys), device=keys.device)
-    return weights.scatter_(1, neighbours, attention[neighbours]) @ hidden.float()
+    weights = torch.where(largest(nearness, min(NEIGHBOURS, len(keys) - 1)), attention, 0.0).fill_diagonal_(1.0)
+    return weights @ hidden.float()
+
+
+def largest(scores: Tensor, count: int) -> Tensor:
+    """(n, n) bool: the `count` largest of each row of scores (n, n), lower index first on ties."""
+    last = scores.topk(max(count, 1), dim=1).values[:, -1:]
+    above, tied = scores > last, scores == last
+    return above | (tied & (tied.cumsum(1) <= count - above.sum(1, keepdim=True)))
 
 
 def outliers(attention: Tensor) -> int:

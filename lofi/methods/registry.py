@@ -147,7 +147,7 @@ METHODS: dict[str, Reducer] = {
     "trim_auto": Reducer(
         M + "trim:trim_auto", needs=("tower",), sees_text=True, merges=True, count="own", tiles="whole"
     ),
-    "mmtok": Reducer(M + "mmtok:mmtok", nested=True, sees_text=True, tiles="whole"),
+    "mmtok": Reducer(M + "mmtok:mmtok", version=2, nested=True, sees_text=True, tiles="whole"),
     # by leverage
     "lofi": Reducer(
         M + "lofi:lofi",

@@ -19,6 +19,7 @@ layer that produced the features; theirs reads the last layer.
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,18 +32,19 @@ DROP = 8  # tokens that a round drops at most
 def diverse(ranking: Tensor, nearness: Tensor, count: int) -> tuple[Tensor, int]:
     """The `count` tokens of the ranking (m,) that survive all rounds, in list order, and the number of rounds.
 
-    nearness: (n, n) float64 cosines of all tokens; the ranking holds indices into it.
+    nearness: (n, n) float64 cosines of all tokens; the ranking holds indices into it. Rounds are small, so they run on
+    the CPU.
     """
-    left, rounds = ranking, 0
-    if count == 0:
-        return ranking[:0], 0
-    while len(left) > count:
+    near, left, rounds = nearness.cpu().numpy(), ranking.cpu().numpy(), 0
+    while len(left) > count > 0:
         even, odd = left[0::2], left[1::2]
         drop = min(DROP, len(left) - count, len(even))
-        score = nearness[even[:, None], odd].amax(1)
-        left = torch.cat([even[best_first(score)[drop:]], odd])
+        beside = np.full(len(near), -np.inf)
+        beside[odd] = 0.0  # whole rows, with all but B out of the running: faster than to pick A x B from the matrix
+        score = (near[even] + beside).max(1)
+        left = np.concatenate([even[np.argsort(-score, kind="stable")[drop:]], odd])
         rounds += 1
-    return left, rounds
+    return torch.from_numpy(left[:count]).to(ranking.device), rounds
 
 
 def vispruner(context: VisualContext, ks: Sequence[int], /, *, seed: int, important: float = 0.5) -> list[Selection]:

@@ -45,7 +45,8 @@ def attend(
         scale=scaling,
         enable_gqa=query.shape[1] != key.shape[1],
     )
-    real = pad(packed.real[:, :p], (before - p, 0), value=True)
+    # layers may compute on several devices
+    real = pad(packed.real[:, :p], (before - p, 0), value=True).to(query.device)
     of_questions = [
         _attend_questions(
             query[row, :, p:] * scaling,

@@ -23,6 +23,7 @@ from lofi.stats import (
     measure_bounds,
     points,
     self_agreement,
+    spectral_means,
     texts,
     uncertainty,
 )
@@ -144,8 +145,10 @@ def _build(
     progress("bounding risks")
     certificates.make(con)
     progress("comparing spectra")
+    run_sql(con, "runs")
+    con.register("spectral_means", spectral_means.means(con))
     run_sql(con, "spectra")
-    for name in ("runs", "cells", "timings", "categories", "flips"):
+    for name in ("cells", "timings", "categories", "flips"):
         run_sql(con, name)
     progress("measuring logits, texts and calibration")
     _measure(con)
@@ -201,7 +204,8 @@ def _open_samples(con: duckdb.DuckDBPyConnection, files: Sequence[Path], tables:
 def _stamp(file: Path, results: Path) -> dict[str, str | None]:
     """Say where a file is, from the results folder so that it can move as a whole, and what made it."""
     try:
-        metadata, odd = store.read_metadata(file), store.odd_columns(pq.read_schema(file))
+        schema = pq.read_schema(file)
+        metadata, odd = store.metadata_of(schema), store.odd_columns(schema)
     except (OSError, pa.ArrowException, ValueError) as error:
         raise UserError(f"{file} cannot be read ({error}); delete it and evaluate again") from error
     if odd:  # a union would fill in nulls

@@ -14,7 +14,8 @@ from lofi.stats.gaps import alike
 from lofi.stats.multiplicity import benjamini_hochberg
 from lofi.stats.resample import Booleans, Floats, Integers, draws_of_blocks, percentile_interval
 from lofi.stats.samplewise import Gain, auroc, gain, margin_terms, ranks, score_parts, spearman
-from lofi.stats.shifts import PRIMARY, Shifts, TokenSet, of_cells, token_sets
+from lofi.stats.shifts import PRIMARY, Shifts, of_cells, token_sets
+from lofi.stats.stored_spectra import TokenSet
 from lofi.store import STATISTICS
 
 SEED = 0

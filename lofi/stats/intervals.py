@@ -101,8 +101,9 @@ def _ratios_by_cluster(
     rows = con.execute(
         "SELECT cluster, cell_id, ratio_id, numerator, denominator FROM ratios"
         " JOIN (SELECT DISTINCT dataset, basis, ratio, within, part, ratio_id FROM terms)"
-        " USING (dataset, basis, ratio, within, part) WHERE dataset = ? AND list_contains(?, cell_id)",
-        [dataset, cells],
+        " USING (dataset, basis, ratio, within, part)"
+        " WHERE dataset = ? AND cell_id BETWEEN ? AND ? AND list_contains(?, cell_id)",
+        [dataset, min(cells), max(cells), cells],
     ).fetchnumpy()
     sums = np.zeros((2, shape[0], len(cells), shape[1]))
     place = rows["cluster"], np.searchsorted(cells, rows["cell_id"]), rows["ratio_id"]

@@ -10,7 +10,8 @@ from lofi.stats.correlate import Correlations, Layout, correlate
 from lofi.stats.gaps import alike
 from lofi.stats.multiplicity import benjamini_hochberg
 from lofi.stats.resample import Booleans, Floats, Integers
-from lofi.stats.shifts import PRIMARY, TokenSet
+from lofi.stats.shifts import PRIMARY
+from lofi.stats.stored_spectra import TokenSet
 
 SEED = 0
 MEASURED = ("pearson", "low", "high", "spearman", "kendall", "p", "p_methods")

@@ -7,26 +7,14 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from lofi.cell import FLOOR, Cell
 from lofi.stats.resample import Booleans, Floats, Integers
+from lofi.stats.stored_spectra import TokenSet, read
 from lofi.store import STATISTICS
 
 SEED = 0
 MOST = 2000  # samples of one dataset that are looked at, drawn once: more would cost time and say the same
-
-
-@dataclass(frozen=True)
-class TokenSet:
-    """The tokens whose spectra are compared."""
-
-    site: str
-    tokens: str
-    centred: bool
-
-    def __str__(self) -> str:
-        return f"{self.site}/{self.tokens}/{str(self.centred).lower()}"
 
 
 # The one question that was declared before looking: the shift of its logarithm. All others are exploratory.
@@ -60,14 +48,16 @@ def of_cells(con: duckdb.DuckDBPyConnection, sets: Sequence[TokenSet]) -> Iterat
         " WHERE weights = 'none' AND method <> ? GROUP BY ALL ORDER BY model, dataset, is_full DESC, cell_id",
         [FLOOR],
     ).fetchall()
-    full = _Logs(pa.array([], pa.string()), np.empty((0, 0)))
+    full, full_logs = pa.array([], pa.string()), np.empty((0, 0))
     for *names, cell_id, is_full, paths in files:
         samples = _samples(con, cell_id)
         if is_full:
-            full = _logs(paths, _drawn(samples["sample_id"]), sets)
+            full = _drawn(samples["sample_id"])
+            full_logs = _logs(paths, full, sets)
         else:
-            samples = samples.filter(pc.is_in(samples["sample_id"], value_set=full.sample_ids))
-            yield _beside(Cell(*names), samples, _logs(paths, full.sample_ids, sets), full)
+            samples = samples.filter(pc.is_in(samples["sample_id"], value_set=full))
+            place = pc.index_in(samples["sample_id"], value_set=full).to_numpy().astype(np.int64)
+            yield _beside(Cell(*names), samples, (_logs(paths, full, sets) - full_logs)[place])
 
 
 def _drawn(sample_ids: pa.ChunkedArray) -> pa.Array:
@@ -85,42 +75,19 @@ def _samples(con: duckdb.DuckDBPyConnection, cell_id: int) -> pa.Table:
     ).to_arrow_table()
 
 
-@dataclass(frozen=True)
-class _Logs:
-    """Logarithms of the statistics of some samples of one cell."""
-
-    sample_ids: pa.Array  # (n,)
-    values: Floats  # (n, sets x statistics)
-
-    def of(self, sample_ids: pa.ChunkedArray) -> Floats:
-        """The rows of these samples, all of which are here."""
-        place = pc.index_in(sample_ids, value_set=self.sample_ids).to_numpy()
-        return np.asarray(self.values[place.astype(np.int64)])
-
-
-def _beside(cell: Cell, samples: pa.Table, reduced: _Logs, full: _Logs) -> Shifts:
-    dlog = reduced.of(samples["sample_id"]) - full.of(samples["sample_id"])
+def _beside(cell: Cell, samples: pa.Table, dlog: Floats) -> Shifts:
     changed, kl, margin, image = (samples[name].to_numpy() for name in ("changed", "kl", "full_margin", "cluster"))
     return Shifts(
         cell, changed.astype(bool), kl.astype(np.float64), margin.astype(np.float64), image.astype(np.int64), dlog
     )
 
 
-def _logs(paths: Sequence[str], chosen: pa.Array, sets: Sequence[TokenSet]) -> _Logs:
-    """Read the chosen samples of one cell, a file at a time."""
-    columns = ["sample_id", "spectra"]
-    tables = (pq.read_table(path, columns=columns, partitioning=None) for path in paths)
-    table = pa.concat_tables([part.filter(pc.is_in(part["sample_id"], value_set=chosen)) for part in tables])
-    spectra = table["spectra"].combine_chunks()
-    sizes = pc.fill_null(pc.list_value_length(spectra), 0).to_numpy()
-    entries = spectra.flatten()
-    fields = dict(zip((field.name for field in entries.type), entries.flatten(), strict=True))
-    names = pc.binary_join_element_wise(fields["site"], fields["tokens"], fields["centred"].cast(pa.string()), "/")
-    known = pa.array([str(of) for of in sets], pa.string())
-    place = pc.fill_null(pc.index_in(names, value_set=known), -1).to_numpy()
-    values = np.stack([fields[name].to_numpy(zero_copy_only=False) for name in STATISTICS], axis=1).astype(np.float64)
-    row, asked = np.repeat(np.arange(len(table)), sizes), place >= 0
-    logs = np.full((len(table), len(sets), len(STATISTICS)), np.nan)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs[row[asked], place[asked]] = np.where(values > 0, np.log(values), np.nan)[asked]
-    return _Logs(table["sample_id"].combine_chunks(), logs.reshape(len(table), -1))
+def _logs(paths: Sequence[str], chosen: pa.Array, sets: Sequence[TokenSet]) -> Floats:
+    """Logarithms of the chosen samples of one cell, (n, sets x statistics); NaN where there is none."""
+    stored = read(paths, chosen)
+    place = stored.places(chosen)
+    logs = np.full((len(chosen), len(sets), len(STATISTICS)), np.nan)
+    asked = np.array([at for at, of in enumerate(sets) if of in stored.sets], dtype=np.int64)
+    found = stored.logs[:, :, [stored.sets.index(sets[at]) for at in asked]].transpose(1, 2, 0)
+    logs[np.ix_(np.flatnonzero(place >= 0), asked)] = found[place[place >= 0]]
+    return logs.reshape(len(chosen), -1)

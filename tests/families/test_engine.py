@@ -9,8 +9,8 @@ from PIL.Image import Image
 
 from lofi.cell import FULL, KEEP_ALL, Cell, keep_text
 from lofi.data.docs import Doc
-from lofi.engine.batch import Photo
 from lofi.engine.columns import Constants
+from lofi.engine.photo import Photo
 from lofi.engine.plain import run_plain
 from lofi.engine.plans import Plan
 from lofi.engine.run import joined, run_images

@@ -12,7 +12,7 @@ import time
 import transformers.models.auto.modeling_auto  # noqa: F401
 
 from lofi import cli, config  # noqa: F401
-from lofi.engine import stages  # noqa: F401
+from lofi.engine import parts, stages  # noqa: F401
 from lofi.report import build  # noqa: F401
 from lofi.stats import aggregate  # noqa: F401
 

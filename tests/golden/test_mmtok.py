@@ -3,9 +3,11 @@
 import re
 
 import pytest
+import torch
 
 from lofi.methods.context import Question
-from lofi.methods.mmtok import coverage, greedy_cover
+from lofi.methods.cover import cover_order
+from lofi.methods.mmtok import coverage
 from lofi.methods.select import VisualContext, select
 
 from .vectors import Vectors, check_every_array
@@ -26,7 +28,7 @@ def test_indices_equal_the_authors(case: str) -> None:
     context = context_of(grid)
     assert context.question is not None
     cover = coverage(context.question.embeds, context.projected, context.hidden)
-    assert greedy_cover(cover, int(k)).tolist() == GOLDEN[case].tolist()
+    assert cover_order(cover.T, torch.ones(cover.shape[1]), int(k)).tolist() == GOLDEN[case].tolist()
     kept = GOLDEN[case.replace("selection_order", "sorted")]
     [alone] = select("mmtok", context, [int(k)], seed=0, params={})
     [_, nested] = select("mmtok", context, [len(context) - 1, int(k)], seed=0, params={})

@@ -5,7 +5,7 @@ from math import isqrt
 
 import pytest
 
-from lofi.methods.scope import coverage_order
+from lofi.methods.cover import cover_order
 from lofi.methods.select import VisualContext, select
 from lofi.methods.similarity import cosines
 
@@ -23,7 +23,7 @@ def test_indices_equal_the_authors(n: int) -> None:
     ):
         attention = StoredAttention(cls_rows={-2: weights})
         context = VisualContext(features, features, (isqrt(n), isqrt(n)), image_key=1, attention=attention)
-        order = coverage_order(cosines(features), weights, max(ks))
+        order = cover_order(cosines(features), weights, max(ks))
         for k, selection in zip(ks, select("scope", context, ks, seed=0, params={}), strict=True):
             assert order[:k].tolist() == GOLDEN[f"out_n{n}_k{k}_selection_order"][row].tolist()
             assert selection.kept.tolist() == GOLDEN[f"out_n{n}_k{k}_sorted"][row].tolist()

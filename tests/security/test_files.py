@@ -13,7 +13,7 @@ from lofi.config import load
 from lofi.data.registry import get_card
 from lofi.engine.cache import CellCache, Span
 from lofi.errors import UserError
-from lofi.store import read_if_valid, write_table
+from lofi.store import concat, read_if_valid, write_table
 from lofi.strict_yaml import MOST_BYTES, read_mapping, read_overrides
 
 LETTERS = "abcdefghij"
@@ -91,7 +91,7 @@ def test_a_link_in_the_place_of_a_result_is_replaced_and_not_followed(tmp_path: 
         path.parent.mkdir(parents=True, exist_ok=True)
         os.symlink(theirs, path)
     cache.write_part(span, table)
-    cache.finish([span], [1], {}, sort=True)
+    cache.finish([span], [1], {}, join=concat)
     cache.publish(published)
     write_table(table, results / "tables" / "cells.parquet", {"key": "key"})
     assert theirs.read_text() == "theirs"

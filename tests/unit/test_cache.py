@@ -11,7 +11,7 @@ import pytest
 from lofi import store
 from lofi.engine.cache import CellCache, Span
 from lofi.engine.columns import table
-from lofi.store import SAMPLES, read_if_valid, read_metadata, write_table
+from lofi.store import SAMPLES, concat, read_if_valid, read_metadata, write_table
 from tests.unit.synthetic import samples_table
 
 
@@ -73,9 +73,9 @@ def test_parts_become_a_whole_and_are_dropped(tmp_path: Path) -> None:
     cache.write_part(spans[1], rows("a"))
     assert [cache.has_part(span, span.n_samples) for span in spans] == [False, True]
     with pytest.raises(RuntimeError, match="vanished or broke"):
-        cache.finish(spans, [2, 1], {}, sort=True)
+        cache.finish(spans, [2, 1], {}, join=concat)
     cache.write_part(spans[0], rows("b", "c"))
-    cache.finish(spans, [2, 1], {"commit": "c"}, sort=True)
+    cache.finish(spans, [2, 1], {"commit": "c"}, join=concat)
     assert cache.is_finished(3)
     assert not cache.is_finished(2)
     assert pq.read_table(cache.whole).column("sample_id").to_pylist() == ["a", "b", "c"]
@@ -100,7 +100,7 @@ def test_publishing_twice_leaves_one_whole_file(tmp_path: Path, linked: bool, mo
         monkeypatch.setattr(os, "link", no_links)
     cache, target = CellCache(tmp_path, "key"), tmp_path / "samples" / "shard-0000.parquet"
     cache.write_part(Span(0, 1, 1), rows("a"))
-    cache.finish([Span(0, 1, 1)], [1], {}, sort=True)
+    cache.finish([Span(0, 1, 1)], [1], {}, join=concat)
     os.utime(cache.whole, (1, 1))
     for _ in range(2):
         cache.publish(target)
@@ -113,7 +113,7 @@ def test_publishing_twice_leaves_one_whole_file(tmp_path: Path, linked: bool, mo
 def test_what_another_sweep_has_published_is_copied_and_keeps_its_date(tmp_path: Path) -> None:
     cache, span = CellCache(tmp_path / "shared", "key"), Span(0, 1, 1)
     cache.write_part(span, rows("a"))
-    cache.finish([span], [1], {}, sort=True)
+    cache.finish([span], [1], {}, join=concat)
     theirs, ours = (tmp_path / name / "shard-0000.parquet" for name in ("theirs", "ours"))
     cache.publish(theirs)
     os.utime(theirs, (1, 1))
@@ -130,7 +130,7 @@ def test_a_cache_on_another_file_system_is_copied_from(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
         cache, target = CellCache(Path(elsewhere), "key"), tmp_path / "shard-0000.parquet"
         cache.write_part(Span(0, 1, 1), rows("a"))
-        cache.finish([Span(0, 1, 1)], [1], {}, sort=True)
+        cache.finish([Span(0, 1, 1)], [1], {}, join=concat)
         cache.publish(target)
         assert target.read_bytes() == cache.whole.read_bytes()
         assert target.stat().st_nlink == cache.whole.stat().st_nlink == 1

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lofi.data.images import open_image
-from lofi.engine import stages
+from lofi.engine import parts
 from lofi.engine.calibrate import calibrate, counts_to_last
 from lofi.engine.job import Job
 from lofi.engine.session import Fit, Session
@@ -56,7 +56,7 @@ def make(results: Path, tiny_model: Path, digits: Path) -> Callable[..., Job]:
 
 @pytest.fixture(scope="module")
 def session(make: Callable[..., Job]) -> Session:
-    return stages.open_session(make({"lofi": {}}))
+    return parts.open_session(make({"lofi": {}}))
 
 
 def fits(session: Session, job: Job) -> dict[str, Fit]:

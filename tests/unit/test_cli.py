@@ -26,6 +26,7 @@ COMMANDS = (
     "status",
     "recover",
     "reproduce",
+    "bench-data",
     "query",
     "train-digits",
 )

@@ -1,8 +1,12 @@
 """The engine against the plain path, and what it promises of rows, parts and failures."""
 
 import math
+import subprocess
+import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +18,7 @@ import yaml
 from lofi.cell import FLOOR, FULL, KEEP_ALL, Cell, kept_count
 from lofi.config import from_dict
 from lofi.data.images import open_image
-from lofi.engine import stages
+from lofi.engine import parts
 from lofi.engine.calibrate import calibrate
 from lofi.engine.job import Job, open_job
 from lofi.engine.plain import run_plain
@@ -23,9 +27,10 @@ from lofi.engine.stages import evaluate, reference
 from lofi.errors import UserError
 from lofi.methods.registry import METHODS, get_reducer
 from lofi.models.adapter import Adapter
+from lofi.models.facts import fingerprint
 from lofi.plan.flops import prefill
 from lofi.plan.shape import read_shape
-from lofi.store import SAMPLES, read_metadata
+from lofi.store import SAMPLES, read_metadata, write_table
 
 from .engine_setup import make_job, make_sweep
 from .test_clip_text import save_clip
@@ -51,7 +56,7 @@ def rows_of(job: Job, cell: Cell) -> list[dict]:
 @pytest.mark.parametrize("name", DATASETS)
 def test_every_cell_equals_the_plain_path(jobs: dict[str, Job], name: str) -> None:
     job = jobs[name]
-    session = stages.open_session(job)
+    session = parts.open_session(job)
     session.fitted = calibrate(session, job, job.cells())
     photo = job.photos(job.spans[0])[3]
     full = Cell("tiny", name, FULL, KEEP_ALL)
@@ -82,7 +87,7 @@ def test_every_method_that_needs_a_text_tower_equals_the_plain_path(
     job = make_job(tmp_path, make_sweep(tiny_model, digits, models=models, methods=methods, keeps=[9]), "digits-pope")
     reference(job)
     evaluate(job, job.cells())
-    session = stages.open_session(job)
+    session = parts.open_session(job)
     photo = job.photos(job.spans[0])[1]
     for cell in job.cells():
         rows = {row["sample_id"]: row for row in rows_of(job, cell)}
@@ -117,7 +122,7 @@ def test_every_cell_of_the_demo_equals_the_plain_path(name: str, model: str, tmp
     job = make_job(tmp_path, from_dict(config), name, model=model)
     reference(job)
     evaluate(job, job.cells())
-    session = stages.open_session(job)
+    session = parts.open_session(job)
     session.fitted = calibrate(session, job, job.cells())
     photo = job.photos(job.spans[0])[0]
     doc = photo.docs[0]
@@ -214,21 +219,38 @@ def test_positions_are_a_parameter_that_changes_logits_and_nothing_else(jobs: di
     assert max(abs(a["margin"] - b["margin"]) for a, b in zip(reindexed, kept, strict=True)) > 1e-5
 
 
-def test_finished_cells_are_published_again_without_a_model(
-    jobs: dict[str, Job], monkeypatch: pytest.MonkeyPatch
+def test_finished_cells_are_published_again_without_torch(jobs: dict[str, Job], tmp_path: Path) -> None:
+    job, config = jobs["digits-pope"], tmp_path / "sweep.json"
+    config.write_text(job.sweep.to_json())
+    cells = (*job.references, job.cells("lofi", "9")[0])
+    before = [job.published(cell).read_bytes() for cell in cells]
+    for cell in cells:
+        job.published(cell).unlink()
+    code = "import sys; from lofi.cli import main; code = main(sys.argv[1:]); print(*sys.modules); sys.exit(code)"
+    of_job = ["--config", str(config), "--results", str(job.results), "--model", "tiny", "--dataset", "digits-pope"]
+    for stage, count in (("reference", 2), ("evaluate", len(job.cells()))):
+        done = subprocess.run([sys.executable, "-c", code, stage, *of_job], capture_output=True, text=True, check=True)
+        assert f"computed 0 cells, {count} from cache" in done.stderr
+        assert not {"torch", "transformers", "datasets", "pandas"} & set(done.stdout.split())
+    assert [job.published(cell).read_bytes() for cell in cells] == before
+
+
+def test_a_table_is_written_once_beside_its_parts(
+    tmp_path: Path, tiny_model: Path, digits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = jobs["digits-pope"]
+    written: list[Path] = []
 
-    def no_model(*_: object, **__: object) -> None:
-        raise AssertionError("a model was loaded")
+    def counted(table: pa.Table, path: Path, metadata: Mapping[str, Any]) -> None:
+        written.append(path)
+        write_table(table, path, metadata)
 
-    monkeypatch.setattr(stages, "load_model", no_model)
-    cell = job.cells("lofi", "9")[0]
-    before = job.published(cell).read_bytes()
-    job.published(cell).unlink()
-    tally = evaluate(job, job.cells())
-    assert (tally.computed, tally.from_cache) == (0, len(job.cells()))
-    assert job.published(cell).read_bytes() == before
+    for module in ("cache", "job"):
+        monkeypatch.setattr(f"lofi.engine.{module}.write_table", counted)
+    job = make_job(tmp_path, make_sweep(tiny_model, digits, methods={"lofi": {}}, keeps=[9]), "digits-pope")
+    reference(job)
+    evaluate(job, job.cells())
+    tables = 5  # answers, states and means of full, and answers of floor and of the reduced cell
+    assert len(set(written)) == len(written) == tables * (len(job.spans) + 1)
 
 
 def test_sharded_cells_hold_the_same_rows(jobs: dict[str, Job], tmp_path: Path, tiny_model: Path, digits: Path) -> None:
@@ -265,7 +287,7 @@ def test_a_broken_image_and_nan_logits_become_rows_with_an_error(
 
     def with_nan(self: object, hidden: torch.Tensor) -> torch.Tensor:
         values = logits(self, hidden)
-        if next(calls) in (0, 2):  # of each cell in the first batch: its own logits, not the full model's
+        if next(calls) in (1, 2):  # of each cell in the first batch: its own logits; the full model's come first
             values[len(job.images[0][1])] = torch.nan
         return values
 
@@ -332,6 +354,30 @@ def test_the_conversation_and_the_image_mode_are_in_the_rows_and_the_key(
     assert other[1:] == [{"pad"}, {"lmms_eval"}, {"yesno"}]
     assert read_metadata(job.published(full))["template"].startswith("A chat between a curious user")
     assert job.key(full) != jobs["digits-pope"].key(full)
+
+
+def test_threads_are_in_the_key(tmp_path: Path, tiny_model: Path, digits: Path) -> None:
+    full, keys = Cell("tiny", "digits-pope", FULL, KEEP_ALL), set()
+    for threads in (1, 2):
+        models = {"tiny": {"source": str(tiny_model), "threads": threads}}
+        keys.add(make_job(tmp_path, make_sweep(tiny_model, digits, models=models), "digits-pope").key(full))
+    assert len(keys) == 2
+
+
+def test_keys_of_many_cells_read_the_files_of_models_once(
+    tmp_path: Path, tiny_model: Path, digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+
+    def counted(source: str, revision: str | None) -> str:
+        read.append(source)
+        return fingerprint(source, revision)
+
+    monkeypatch.setattr("lofi.engine.job.fingerprint", counted)
+    models = {"tiny": {"source": str(tiny_model), "text_tower": str(tiny_model)}}
+    job = make_job(tmp_path, make_sweep(tiny_model, digits, models=models), "digits-pope")
+    assert len({job.key(cell) for cell in job.cells()}) == len(job.cells()) > 20
+    assert read == [str(tiny_model)] * 2  # the model's and the tower's
 
 
 def test_a_foreign_or_missing_reference_is_refused(tmp_path: Path, tiny_model: Path, digits: Path) -> None:

@@ -11,9 +11,10 @@ from lofi.cell import FULL, KEEP_ALL, Cell, kept_count
 from lofi.data.images import open_image
 from lofi.engine.calibrate import calibrate
 from lofi.engine.job import Job
+from lofi.engine.parts import open_session
 from lofi.engine.plain import run_plain
 from lofi.engine.session import Session
-from lofi.engine.stages import evaluate, open_session, reference
+from lofi.engine.stages import evaluate, reference
 from lofi.methods.registry import METHODS as REDUCERS
 from lofi.methods.registry import get_reducer
 

@@ -17,10 +17,11 @@ from PIL import Image
 from lofi.data.docs import Doc
 from lofi.engine import job as job_module
 from lofi.engine import loader as loader_module
-from lofi.engine.batch import OpenPhoto, Photo
+from lofi.engine.batch import OpenPhoto
 from lofi.engine.cache import Span
 from lofi.engine.job import Job
 from lofi.engine.loader import AHEAD, CHUNK, Loader, workers_for
+from lofi.engine.photo import Photo
 from lofi.engine.stages import evaluate, reference
 from lofi.errors import UserError
 from lofi.models.facts import ASSETS

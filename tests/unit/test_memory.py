@@ -11,7 +11,7 @@ from torch import nn
 
 from lofi.cell import FLOOR, FULL, KEEP_ALL, Cell, stability_path
 from lofi.data.images import open_image
-from lofi.engine import calibrate, memory, stages
+from lofi.engine import calibrate, memory, parts
 from lofi.engine.job import Job
 from lofi.engine.stability import VARIANTS, stability
 from lofi.engine.stages import evaluate, reference
@@ -76,7 +76,7 @@ def void(_: object) -> None:
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[Refuse], None]:
     """From now on loaded models have these hooks."""
-    load_model = stages.load_model
+    load_model = parts.load_model
 
     def install(hooks: Refuse) -> None:
         def load_refusing(*args: Any, **kwargs: Any) -> Adapter:
@@ -84,7 +84,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[Refuse], None]:
             hooks(adapter)
             return adapter
 
-        monkeypatch.setattr(stages, "load_model", load_refusing)
+        monkeypatch.setattr(parts, "load_model", load_refusing)
 
     return install
 
@@ -199,7 +199,7 @@ def test_a_floor_of_single_images_still_has_a_layout_of_its_own(
     assert len(prefills) == 2 * IMAGES
     full, floor = prefills[:IMAGES], prefills[IMAGES:]
     questions = [len(docs) for _, docs in job.images]
-    assert [b - a for a, b in zip(full, floor, strict=True)] == [stages.FLOOR_PADDING * q for q in questions]
+    assert [b - a for a, b in zip(full, floor, strict=True)] == [parts.FLOOR_PADDING * q for q in questions]
     check_same(rows_of(job, *REFERENCES), roomy)
 
 

@@ -15,7 +15,8 @@ from lofi.cell import FLOOR, FULL, KEEP_ALL, Cell
 from lofi.data.images import open_image
 from lofi.engine import calibrate
 from lofi.engine.job import Job
-from lofi.engine.stages import evaluate, open_session, reference
+from lofi.engine.parts import open_session
+from lofi.engine.stages import evaluate, reference
 from lofi.methods.registry import METHODS as REDUCERS
 from lofi.models.adapter import Adapter
 from lofi.models.encoded import Encoded
@@ -228,10 +229,10 @@ def test_the_encoder_layer_is_named(name: str, no_attention: dict[Cell, list[dic
 
 def test_nan_inside_the_decoder_names_the_next_stage(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     decode = Adapter.decode
-    block = slice(runs.n_before, runs.n_before + N)
 
-    def with_nan(self: Adapter, embeds: Tensor, *others: Any, **more: Any) -> Tensor:
-        visual = embeds[:, block]
+    def with_nan(self: Adapter, embeds: Tensor, positions: Tensor, *others: Any, **more: Any) -> Tensor:
+        start = runs.n_before if int(positions.min()) == 0 else 0  # the text before the image may have been read before
+        visual = embeds[:, start : start + N]
         whole = visual.shape[1] == N and visual.shape == (len(embeds), *runs.projected.shape[1:])
         same = torch.isclose(visual, runs.projected, atol=1e-5).flatten(1).all(1) if whole else torch.zeros(1) > 0
 
@@ -240,7 +241,7 @@ def test_nan_inside_the_decoder_names_the_next_stage(runs: Runs, monkeypatch: py
 
         handle = self.layers[BROKEN_LAYER].register_forward_hook(hook)
         try:
-            return decode(self, embeds, *others, **more)
+            return decode(self, embeds, positions, *others, **more)
         finally:
             handle.remove()
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lofi.cell import FLOOR, FULL, KEEP_ALL, Cell
-from lofi.engine import stages
+from lofi.engine import parts
 from lofi.engine.job import Job
 from lofi.engine.stages import evaluate, reference
 from lofi.errors import UserError
@@ -78,14 +78,14 @@ def run(job: Job) -> dict[Cell, list[dict[str, Any]]]:
 
 def placed(monkeypatch: pytest.MonkeyPatch, place: Callable[[nn.Module], None]) -> None:
     """From now on loaded models are placed like that."""
-    load = stages.load_model
+    load = parts.load_model
 
     def load_placed(*args: Any, **kwargs: Any) -> Adapter:
         adapter = load(*args, **kwargs)
         place(adapter.model)
         return adapter
 
-    monkeypatch.setattr(stages, "load_model", load_placed)
+    monkeypatch.setattr(parts, "load_model", load_placed)
 
 
 def test_the_pretence_refuses_what_two_devices_refuse() -> None:
@@ -113,13 +113,13 @@ def test_a_model_over_two_devices_gives_the_same_rows(
         spread(model, DEVICES)
         pretend.paused = False
 
-    load = stages.load_model
+    load = parts.load_model
 
     def load_paused(*args: Any, **kwargs: Any) -> Adapter:
         pretend.paused = True  # a checkpoint is read in ways that no model computes
         return load(*args, **kwargs)
 
-    monkeypatch.setattr(stages, "load_model", load_paused)
+    monkeypatch.setattr(parts, "load_model", load_paused)
     placed(monkeypatch, place)
     job = job_of(tmp_path / "two", tiny_model, digits, methods)
     with pretend:

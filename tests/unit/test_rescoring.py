@@ -20,7 +20,7 @@ from lofi.config import from_dict
 from lofi.data.docs import DOCS_FILE, load_docs, revision_of
 from lofi.data.images import open_image
 from lofi.data.registry import get_card
-from lofi.engine import stages
+from lofi.engine import parts
 from lofi.engine.job import Job
 from lofi.engine.plain import run_plain
 from lofi.engine.stages import evaluate, reference
@@ -93,7 +93,7 @@ def test_rescored_samples_are_those_of_inference_under_that_scorer(
 
 
 def test_a_changed_scorer_is_published_without_a_model(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages, "load_model", no_model)
+    monkeypatch.setattr(parts, "load_model", no_model)
     sweep = replace(job.sweep, datasets=(replace(job.dataset, scorer="textvqa"),))
     changed = replace(job, sweep=sweep, dataset=sweep.datasets[0])
     before = [samples(path) for path in files_of(job)]
@@ -129,7 +129,7 @@ def test_parts_from_before_a_change_of_scorer_are_graded_like_the_rest(
 
 def test_right_answers_and_groups_come_from_the_prepared_questions(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     """A card that names other columns for them changes no answer, but every grade."""
-    monkeypatch.setattr(stages, "load_model", no_model)
+    monkeypatch.setattr(parts, "load_model", no_model)
     path = job.data / DOCS_FILE
     docs = pq.read_table(path)
     (cell,) = job.cells()
@@ -244,7 +244,7 @@ def test_generated_answers_of_lettered_questions(tmp_path: Path, tiny_model: Pat
     name = "digits-sqa"
     read = run(tmp_path / "read", sweep_with(tiny_model, digits, name), name)
     job = run(tmp_path / "drawn", sweep_with(tiny_model, digits, name, scoring_mode="generate"), name)
-    session = stages.open_session(job)
+    session = parts.open_session(job)
     kept = ["sample_id", "option_labels", "option_logprobs", "answer_mass", "margin", "kl_full_to_this"]
     for cell in job.sweep.cells():
         table, other = samples(job.published(cell)), samples(read.published(cell))

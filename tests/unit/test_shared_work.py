@@ -11,9 +11,10 @@ import pytest
 from lofi.cell import kept_count
 from lofi.engine.calibrate import calibrate
 from lofi.engine.job import Job
+from lofi.engine.parts import open_session, read_full_run
 from lofi.engine.plans import Plan
 from lofi.engine.run import run_images
-from lofi.engine.stages import open_session, read_full_run, reference
+from lofi.engine.stages import reference
 from lofi.models.adapter import Adapter
 from tests.unit.engine_setup import make_job, make_sweep
 

@@ -15,13 +15,14 @@ from lofi import cli
 from lofi.cell import AS_LOADED, FULL, KEEP_ALL, WEIGHTS, Cell, stability_path
 from lofi.config import from_dict
 from lofi.data.images import open_image
-from lofi.engine import stages
+from lofi.engine import parts
 from lofi.engine.calibrate import calibrate
 from lofi.engine.job import Job
+from lofi.engine.parts import read_full_run
 from lofi.engine.plain import run_plain
 from lofi.engine.readout import divergence
 from lofi.engine.stability import VARIANTS, stability
-from lofi.engine.stages import evaluate, read_full_run, reference
+from lofi.engine.stages import evaluate, reference
 from lofi.errors import UserError
 from lofi.models import weights as module
 from lofi.models.adapter import Adapter
@@ -218,7 +219,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Job]:
     found = {name: make_job(results, sweep, name, model=MODEL) for name in ("digits-pope", "digits-vqa")}
     loaded: list[object] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "load_model", lambda *a, **k: loaded.append(a) or load_model(*a, **k))
+        patch.setattr(parts, "load_model", lambda *a, **k: loaded.append(a) or load_model(*a, **k))
         for job in found.values():
             reference(job)
             loaded.clear()
@@ -239,7 +240,7 @@ def test_every_quantised_cell_equals_the_plain_path(jobs: dict[str, Job], name: 
     job = jobs[name]
     photo = job.photos(job.spans[0])[1]
     for weights, cells in job.by_weights(job.cells()).items():
-        session = stages.open_session(job, weights)
+        session = parts.open_session(job, weights)
         session.fitted = calibrate(session, job, cells)
         for cell in cells:
             rows = {row["sample_id"]: row for row in rows_of(job, cell.method)}

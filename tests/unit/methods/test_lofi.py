@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lofi import spectra
-from lofi.methods.lofi import gumbel, settle, weights
+from lofi.leverage import Leverages
+from lofi.methods.lofi import gumbel, scored, settle
 from lofi.methods.registry import check_params
 from lofi.methods.select import Selection, VisualContext, select
 
@@ -43,9 +44,9 @@ def test_every_score_equals_its_definition(n: int, d: int, rank: int, seed: int)
         "energy": inside.square().sum(1),
         "residual": x.square().sum(1) - inside.square().sum(1),
     }
-    energy, left = spectra.left_basis(tokens)
+    leverages = Leverages(tokens, spectra.row_gram(tokens))
     for name, scores in expected.items():
-        found = left.square() @ weights(energy, name, r, 0.3, n)
+        found = scored(leverages, leverages.at(f"fixed:{rank}", 1), name, 0.3)
         torch.testing.assert_close(found, scores, rtol=1e-6, atol=1e-6)
         if (scores.sort().values.diff() > 1e-4).all():
             kept = run(tokens, max(1, n // 2), score=name, rank=f"fixed:{rank}", ridge=0.3).kept
@@ -54,15 +55,19 @@ def test_every_score_equals_its_definition(n: int, d: int, rank: int, seed: int)
 
 def test_ridge_zero_takes_the_mean_eigenvalue() -> None:
     tokens = tokens_of(12, 30)
-    energy, _ = spectra.left_basis(tokens)
+    leverages = Leverages(tokens, spectra.row_gram(tokens))
+    top = leverages.at("fixed:1", 1)
     mean = float(tokens.double().square().sum()) / 12
-    torch.testing.assert_close(weights(energy, "ridge", 1, 0.0, 12), weights(energy, "ridge", 1, mean, 12))
-    assert 0.1 < float(weights(energy, "ridge", 1, 0.0, 12)[0]) < 1.0
+    found = scored(leverages, top, "ridge", 0.0)
+    torch.testing.assert_close(found, scored(leverages, top, "ridge", mean))
+    assert 0.1 < float(found.amax()) < 1.0
 
 
 def test_a_name_that_no_score_has_is_an_error() -> None:
+    tokens = tokens_of(3, 4)
+    leverages = Leverages(tokens, spectra.row_gram(tokens))
     with pytest.raises(ValueError, match="best"):
-        weights(torch.ones(3), "best", 1, 0.0, 3)
+        scored(leverages, leverages.at("budget", 1), "best", 0.0)
 
 
 def test_leverage_and_residual_pick_nearly_opposite_tokens() -> None:
@@ -87,7 +92,7 @@ def test_the_tokens_are_not_centred() -> None:
 
 def test_the_trace_holds_rank_mass_and_error() -> None:
     tokens = tokens_of(16, 40)
-    _, left = spectra.left_basis(tokens)
+    left = torch.linalg.svd(tokens.double(), full_matrices=False).U
     selection = run(tokens, 6, rank="budget")
     assert selection.trace["rank"] == 6.0
     mass = float(left[:, :6].square().sum(1)[selection.kept].sum()) / 6

@@ -7,7 +7,8 @@ import torch
 
 from lofi.errors import UserError
 from lofi.methods.context import Question
-from lofi.methods.mmtok import coverage, greedy_cover, mmtok
+from lofi.methods.cover import cover_order
+from lofi.methods.mmtok import coverage, mmtok
 from lofi.methods.select import VisualContext, select
 
 
@@ -24,7 +25,7 @@ def test_each_choice_adds_most_to_the_coverage() -> None:
     cover = coverage(context.question.embeds, context.projected, context.hidden)
     torch.testing.assert_close(cover[:3].sum(), torch.tensor(1.0))
     torch.testing.assert_close(cover[3:].sum(), torch.tensor(0.5))
-    order = greedy_cover(cover, 6).tolist()
+    order = cover_order(cover.T, torch.ones(12), 6).tolist()
     for step in range(6):
         total = {j: float(cover[:, [*order[:step], j]].amax(1).sum()) for j in range(12) if j not in order[:step]}
         assert max(total, key=total.__getitem__) == order[step]
@@ -48,7 +49,8 @@ def test_when_all_is_covered_the_lower_index_comes_first() -> None:
 def test_a_question_without_words_leaves_the_image() -> None:
     context = image(words=0)
     [selection] = select("mmtok", context, [4], seed=0, params={})
-    expected = greedy_cover(coverage(context.projected[:0], context.projected, context.hidden)[-12:], 4)
+    image_alone = coverage(context.projected[:0], context.projected, context.hidden)[-12:]
+    expected = cover_order(image_alone.T, torch.ones(12), 4)
     assert torch.equal(selection.kept, expected.sort().values)
 
 
