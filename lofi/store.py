@@ -202,7 +202,8 @@ def is_as_stamped(schema: pa.Schema) -> bool:
 
 def write_table(table: pa.Table, path: Path, metadata: Mapping[str, Any]) -> None:
     """Write `table` with its metadata, whole or not at all."""
-    schema = table.schema.with_metadata({**(table.schema.metadata or {}), **stamp(metadata)})
+    given = {key: value for key, value in (table.schema.metadata or {}).items() if key != checksum.KEY}
+    schema = table.schema.with_metadata({**given, **stamp(metadata)})
     with (
         replacing(path) as temporary,
         checksum.sealing(temporary, schema, compression="zstd", write_page_checksum=True) as writer,
@@ -233,6 +234,8 @@ def read_checked(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            if lacking := [name for name in columns or () if name not in file.schema_arrow.names]:
+                raise pa.ArrowInvalid(f"it lacks {', '.join(lacking)}")  # `read` would leave them out
             return file.read(columns=columns)
     except pa.ArrowInvalid as error:  # which does not say of what file
         raise pa.ArrowInvalid(f"{path}: {error}") from None

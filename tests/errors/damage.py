@@ -114,13 +114,14 @@ def stamped(name: str, **changes: object) -> Change:
 
 
 def column(name: str, column: str, value: object) -> Change:
-    """A Parquet file with one value all down a column."""
+    """A Parquet file with one value all down a column, written as lofi writes files."""
 
     def change(folder: Path) -> None:
-        table = pq.ParquetFile(folder / name).read()
+        path = folder / name
+        table = pq.ParquetFile(path).read()
         at = table.schema.get_field_index(column)
         values = store.column(column, [value] * table.num_rows)
-        pq.write_table(table.set_column(at, column, values), folder / name)
+        store.write_table(table.set_column(at, column, values), path, store.read_metadata(path))
 
     return change
 
