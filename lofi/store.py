@@ -234,8 +234,9 @@ def read_checked(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            if lacking := [name for name in columns or () if name not in file.schema_arrow.names]:
-                raise pa.ArrowInvalid(f"it lacks {', '.join(lacking)}")  # `read` would leave them out
+            # `read` would leave out a column that is not there, and give both where two have one name
+            if odd := [name for name in columns or () if file.schema_arrow.names.count(name) != 1]:
+                raise pa.ArrowInvalid(f"it lacks {', '.join(odd)}, or has it twice")
             return file.read(columns=columns)
     except pa.ArrowInvalid as error:  # which does not say of what file
         raise pa.ArrowInvalid(f"{path}: {error}") from None
