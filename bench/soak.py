@@ -8,6 +8,7 @@ takes about a third of a core. Between rounds, once a minute, it appends a line 
 """
 
 import argparse
+import ctypes
 import gc
 import hashlib
 import json
@@ -69,6 +70,8 @@ class Minute:
     rounds: int
     pipelines: int
     rss_mb: float
+    held_mb: float  # the same after the allocator has given back what it keeps aside, which wanders
+    objects: int
     open_files: int
     threads: int
     temporary_mb: float
@@ -155,6 +158,8 @@ class Soak:
             rounds=self.rounds,
             pipelines=self.pipelines,
             rss_mb=round(_rss_mb(), 1),
+            held_mb=round(_held_mb(), 1),
+            objects=len(gc.get_objects()),
             open_files=len(os.listdir("/proc/self/fd")),
             threads=len(os.listdir("/proc/self/task")),
             temporary_mb=round(_size_mb(Path(tempfile.gettempdir())), 1),
@@ -179,7 +184,7 @@ def slope(lines: list[Minute]) -> float:
     if not all(quarters):
         raise SystemExit(f"{n} minutes have no quarters; run for 8 minutes or more")
     (then, before), (now, after) = (
-        (statistics.median(each.seconds for each in part), statistics.median(each.rss_mb for each in part))
+        (statistics.median(each.seconds for each in part), statistics.median(each.held_mb for each in part))
         for part in quarters
     )
     return (after - before) / (now - then) * 3600
@@ -192,7 +197,9 @@ def summary(lines: list[Minute], answered: str) -> dict[str, object]:
         "rounds": last.rounds,
         "pipelines": last.pipelines,
         "rss_mb": {"first": lines[0].rss_mb, "last": last.rss_mb, "most": max(each.rss_mb for each in lines)},
-        "slope_mb_per_hour": round(slope(lines), 2),
+        "held_mb": {"first": lines[0].held_mb, "last": last.held_mb, "most": max(each.held_mb for each in lines)},
+        "objects": {"first": lines[0].objects, "last": last.objects},
+        "slope_mb_per_hour": round(slope(lines), 2),  # of what is held
         "open_files": sorted({each.open_files for each in lines}),
         "threads": sorted({each.threads for each in lines}),
         "temporary_mb": sorted({each.temporary_mb for each in lines}),
@@ -201,6 +208,12 @@ def summary(lines: list[Minute], answered: str) -> dict[str, object]:
         "versions": versions(),
         "machine": machine(),
     }
+
+
+def _held_mb() -> float:
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # of the GNU library alone
+        trim(0)
+    return _rss_mb()
 
 
 def _rss_mb() -> float:

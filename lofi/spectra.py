@@ -25,18 +25,21 @@ RANK_TOLERANCE = 1e-12
 SHARE_TOLERANCE = 1e-12
 # A row of length 1 that lies less than this outside the span of those before it may be their copy in all but rounding.
 INDEPENDENT = 1e-3
-STRIPE = 96  # rows of a Gram matrix computed together where only sums over it are wanted
 
 
-def row_gram(x: Tensor) -> Tensor:
-    """G = X X^T in float64: (..., n, d) to (..., n, n)."""
-    x = x.double()
+def product(x: Tensor) -> Tensor:
+    """X X^T in the type of x: (..., n, d) to (..., n, n)."""
     if x.device.type != "cpu":
         return x @ x.mT
     array = x.cpu().numpy()
     # NumPy sees that both factors are one matrix, and has half of the product computed.
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite shows in the result
         return torch.from_numpy(array @ array.swapaxes(-1, -2)).to(x.device)
+
+
+def row_gram(x: Tensor) -> Tensor:
+    """G = X X^T in float64: (..., n, d) to (..., n, n)."""
+    return product(x.double())
 
 
 def gram(x: Tensor) -> Tensor:
@@ -87,28 +90,22 @@ def _off_diagonal_ratio(g: Tensor, shares: Tensor) -> Tensor:
 
 
 def _gram_sums(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The trace, sum_i G_ii^2 and sum_{i != j} G_ij^2 of G = X X^T: (..., n, d) to (...,) each, in float64.
+    """The trace, sum_i G_ii^2 and sum_{i != j} G_ij^2 of G = X X^T: (..., n, d) to (...,) each, summed in float64.
 
-    In stripes from the diagonal to the right: G is symmetric, and half of it need not be computed, nor any be kept.
+    Products are those of float32 or of the type of x; of X over its norm where they would not fit into that.
     """
-    trace, own, others = x.new_zeros(3, *x.shape[:-2], dtype=torch.float64)
-    for start in range(0, x.shape[-2], STRIPE):
-        stripe = (x[..., start : start + STRIPE, :] @ x[..., start:, :].mT).double()
-        diagonal = stripe.diagonal(dim1=-2, dim2=-1)
-        trace += diagonal.sum(-1)
-        own += diagonal.square().sum(-1)
-        diagonal.zero_()
-        stripe.square_()
-        others += 2.0 * stripe.sum((-2, -1)) - stripe[..., :STRIPE].sum((-2, -1))
-    return trace, own, others
-
-
-def _as_product(x: Tensor) -> Tensor:
-    """X in its own type, float32 at least; over its norm where products of its values would not fit into that."""
     x = x.to(torch.promote_types(x.dtype, torch.float32))
-    if x.numel() and 1e-15 < float(torch.linalg.vector_norm(x, math.inf)) < 1e15:
-        return x
-    return _unit(x)[0].to(x.dtype)
+    found = _sums(product(x))
+    fits = (found[0] > 1e-30) & (found[0] < 1e30)
+    return found if bool(fits.all()) else _sums(product(_unit(x)[0].to(x.dtype)))
+
+
+def _sums(g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    g = g.double()
+    diagonal = g.diagonal(dim1=-2, dim2=-1)
+    trace, own = diagonal.sum(-1), diagonal.square().sum(-1)
+    diagonal.zero_()  # of this product alone: beside one huge row a difference of sums would cancel to nothing
+    return trace, own, g.square_().sum((-2, -1))
 
 
 def ipr(x: Tensor) -> Tensor:
@@ -116,7 +113,6 @@ def ipr(x: Tensor) -> Tensor:
 
     Products in the type of x, float32 at least: rounding does not pile up in a mean of squares.
     """
-    x = _as_product(x)
     trace, own, others = _gram_sums(x if x.shape[-2] <= x.shape[-1] else x.mT)
     return torch.where(trace > 0, (own + others) / trace.square(), math.nan)
 
@@ -128,13 +124,14 @@ def ipr_u(x: Tensor) -> Tensor:
     it, as it moves the raw IPR. (Each of the two is unbiased under random subsets; their ratio is off by some
     percent for a few tokens of very unequal length.) NaN with fewer than two non-zero rows.
     """
-    x = _as_product(x)
-    energies = torch.linalg.vector_norm(x, dim=-1).double().square()  # of the rows
+    unit, _ = _unit(x)
+    energies = unit.square().sum(-1)  # of the rows
     if x.shape[-2] <= x.shape[-1]:
-        _, _, others = _gram_sums(x)
+        trace, _, others = _gram_sums(x)
+        others = others / trace.square()
     else:
-        _, own, beside = _gram_sums(x.mT)
-        others = (own + beside - energies.square().sum(-1)).clamp_min(0.0)
+        trace, own, beside = _gram_sums(x.mT)
+        others = ((own + beside) / trace.square() - energies.square().sum(-1)).clamp_min(0.0)
     pairs = _pairs(energies)
     return torch.where(pairs > 0, others / pairs, math.nan)
 
