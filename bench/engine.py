@@ -156,27 +156,22 @@ def check_equal(here: Setting) -> None:
             raise SystemExit(f"{each.cell}: log-probabilities differ from the plain path by {worst:.1e}")
 
 
-def ideal(questions: int, *, shared_text: bool = True) -> float:
-    """What the tokens alone allow: decoder and encoder tokens of the loop over those of the engine."""
-    n, encoder = (kept_count(KEEP_ALL, 576)), _encoder_tokens()
-    loop = sum(BEFORE + kept_count(keep, n) + ASKED + encoder for keep in KEEPS)
-    text = 0 if shared_text else BEFORE
-    engine = sum((text + kept_count(keep, n)) / questions + ASKED for keep in KEEPS)
-    return loop / (engine + encoder * len(KEEPS) / (len(PLANS) * questions))
-
-
-def _encoder_tokens() -> float:
-    """The encoder's pass over an image in decoder tokens."""
-    shape = shape_of(shared_model().config)  # type: ignore[attr-defined]
-    views = shape.views(336, 336)
-    return flops.encode(shape.encoder, shape.projector, views) / flops.prefill(shape.decoder, [1], 0)
+def ideal(here: Setting) -> float:
+    """Operations of the loops over those that the answers need: what sharing alone allows."""
+    shape = shape_of(here.session.adapter.config)
+    encode = flops.encode(shape.encoder, shape.projector, shape.views(336, 336))
+    alone = [
+        flops.prefill(shape.decoder, [kept_count(keep, 576)] * shape.decoder.depth, BEFORE + ASKED) for keep in KEEPS
+    ]
+    logits = flops.logits(shape.decoder, 1)
+    return here.samples * (sum(alone) / len(KEEPS) + encode + logits) / minimum(here)
 
 
 def _against(name: str, images: int, questions: int, loop: str, target: float) -> Item:
     found = measured(images, questions)
     slow = found.sample if loop == "sample" else found.batch
     naive = "one sample at a time" if loop == "sample" else f"batches of {BATCH} samples"
-    reference = f"{naive} through the model's own forward; tokens alone allow {ideal(questions):.1f}"
+    reference = f"{naive} through the model's own forward; sharing alone allows {ideal(setting(images, questions)):.1f}"
     return item_of(name, found.ratio(slow), reference, target=Target(target))
 
 
