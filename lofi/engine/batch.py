@@ -64,19 +64,23 @@ class Batch:
         return self.encoded.context(row, key, question=question, tower=self.tower)
 
     def by_sample(self, size: int) -> Iterator["Batch"]:
-        """The same samples as batches of at most `size` rows, each with its own image and one question."""
+        """The same samples as batches of at most `size` rows, each with its own image and one question.
+
+        Questions of one length come together, so that rows need little padding.
+        """
+        asked_lengths = self.questions.lengths[self.image, self.question]
+        order = asked_lengths.sort(stable=True).indices.cpu().numpy()
         for start in range(0, len(self.docs), size):
-            rows = slice(start, start + size)
-            image, question = self.image[rows], self.question[rows]
-            lengths = self.questions.lengths[image, question]
+            rows = order[start : start + size]
+            image, question, lengths = self.image[rows], self.question[rows], asked_lengths[rows]
             asked = self.questions.after[image, question, : int(lengths.max())]
             yield replace(
                 self,
                 photos=tuple(self.photos[i] for i in image),
                 encoded=self.encoded.take(image.tolist()),
-                questions=Questions(self.questions.before, asked[:, None], lengths[:, None]),
-                docs=self.docs[rows],
-                options=self.options[rows],
+                questions=Questions(self.questions.before, asked[:, None], lengths[:, None], self.questions.spare),
+                docs=tuple(self.docs[i] for i in rows),
+                options=tuple(self.options[i] for i in rows),
                 image=np.arange(len(image)),
                 question=np.zeros(len(image), dtype=np.int64),
             )

@@ -82,7 +82,7 @@ def _reference_span(job: Job, session: Session, span: Span) -> None:
 
 
 def other_layout(session: Session) -> Session:
-    """The same model for the floor: batches of fewer images, and questions with more padding where there is but one."""
+    """The same model for the floor: batches of fewer images, and rows with padding where there is but one."""
     size = session.constants.batch_size
     fewer = replace(session.constants, batch_size=max(1, size // 8))
     return replace(session, constants=fewer, padding=FLOOR_PADDING if size == 1 else 0)

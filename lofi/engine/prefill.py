@@ -63,9 +63,15 @@ def prefill(
     if system and system.columns and bool(prefix.columns.real.all()):
         read, cache = system.columns, system.cache(len(prefix.embeds), goes_on=generates)
         prefix = prefix.behind(read)
-    q, t = questions.after.shape[1:]
-    packed = pack(prefix.columns.positions, questions.lengths, t, start=prefix.start, prefix_real=prefix.columns.real)
-    asked = adapter.embed(questions.after.reshape(len(questions.after), -1))
+    packed = pack(
+        prefix.columns.positions,
+        questions.lengths,
+        questions.after.shape[2],
+        start=prefix.start,
+        prefix_real=prefix.columns.real,
+        spare=questions.spare,
+    )
+    asked = adapter.embed(packed.row(questions.after))
     embeds = torch.cat([prefix.embeds.to(asked.dtype), asked], 1)
     if pruner is not None:
         pruner.announce(Columns.of([questions.before.visual] * len(asked), packed.real, packed.positions))
@@ -75,16 +81,13 @@ def prefill(
     taken = {site: tap.states[layer] for site, layer in sites.items()}
     columns = {site: pruner.read[layer] if pruner else prefix.columns for site, layer in sites.items()}
     last = packed.last - (packed.size - states.shape[1])  # the last layer may have fewer columns
-    asked_real = torch.arange(t, device=asked.device) < questions.lengths[..., None]
+    asked_real = torch.arange(packed.width, device=asked.device) < questions.lengths[..., None]
     return Prefilled(
         hidden=states.gather(1, last.clamp_min(0)[..., None].expand(-1, -1, states.shape[-1])),
         packed=packed,
         questions=questions,
         visual={site: _visual(x, columns[site]) for site, x in taken.items()},
-        text={
-            site: State(x[:, x.shape[1] - q * t :].reshape(len(x), -1, t, x.shape[-1]), asked_real)
-            for site, x in taken.items()
-        },
+        text={site: State(packed.grid(x), asked_real) for site, x in taken.items()},
         ends=packed.positions.gather(1, packed.last),
         cache=cache,
         system=read,

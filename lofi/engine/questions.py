@@ -1,11 +1,10 @@
 """The prompts of a batch of images: what stands up to the last image token, and their questions as padded ids."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 
@@ -26,10 +25,7 @@ class Questions:
     before: Prefix
     after: Tensor  # (b, q, t) long, right padded: behind the image
     lengths: Tensor  # (b, q) long, 0 where an image has fewer questions
-
-    def padded(self, columns: int) -> "Questions":
-        """The same with more columns behind every question, which nobody reads."""
-        return replace(self, after=pad(self.after, (0, columns))) if columns else self
+    spare: int = 0  # columns behind each row that nobody reads
 
 
 def gather_questions(before: Prefix, prompts: Sequence[Sequence[Sequence[int]]], device: torch.device) -> Questions:

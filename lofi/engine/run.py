@@ -76,7 +76,12 @@ def run_images(
     asked, failures = askable(photos)
     if failures:
         yield {plan.cell: _failed_rows(session.constants, plan, failures) for plan in plans}, NO_RUN
+    asked.sort(key=_characters)  # rows of one length come together, so that they need little padding
     yield from in_batches(session, asked, plans, work, lost)
+
+
+def _characters(photo: Photo) -> int:
+    return sum(len(doc.prompt) for doc in photo.docs)
 
 
 def _failed_rows(constants: Constants, plan: Plan, failures: Sequence[Failed]) -> pa.Table:

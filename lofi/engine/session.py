@@ -38,7 +38,7 @@ class Session:
     tower: TextTower | None = None
     quantised: Quantised | None = None  # None: the decoder's weights are as they were loaded
     fitted: dict[MethodSpec, Fit] = field(default_factory=dict)
-    padding: int = 0  # columns behind every question that nobody reads
+    padding: int = 0  # columns behind every row that nobody reads
     loader: Loader | None = None  # None: images are opened here, one after the other
     _prompts: dict[str, tuple[int, ...]] = field(default_factory=dict)
     _forms: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class Session:
         opened = [(each.photo, each.picture) for each in photos if each.picture]
         layers = tapped_layers(self.adapter, methods)
         found = make_batches(self.adapter, opened, layers, self.prompt, self.options, self.tower)
-        return [replace(batch, questions=batch.questions.padded(self.padding)) for batch in found]
+        return [replace(batch, questions=replace(batch.questions, spare=self.padding)) for batch in found]
 
     def stages(self, cell: Cell, method: MethodSpec, n: int) -> Stages | None:
         """When a method inside the LLM prunes n visual tokens, for one cell; None for a method before it."""

@@ -97,10 +97,10 @@ class Reader(nn.Module):
         rows, _, width = batch.ids.shape
         projected = self.projector(seen.features)
         embed = self.language.embed_tokens
-        behind = embed(torch.cat([self.closing.expand(rows, -1), batch.ids.flatten(1)], dim=1))
-        embeds = torch.cat([embed(self.opening.expand(rows, -1)), projected.to(behind.dtype), behind], dim=1)
         prefix = self.student.positions(seen.places, len(self.opening), len(self.closing))  # (axes, b, p)
         layout = pack(prefix[0], batch.lengths, width, start=prefix.amax(dim=(0, 2)) + 1)
+        behind = embed(torch.cat([self.closing.expand(rows, -1), layout.row(batch.ids)], dim=1))
+        embeds = torch.cat([embed(self.opening.expand(rows, -1)), projected.to(behind.dtype), behind], dim=1)
         asked = layout.positions[:, prefix.shape[2] :].expand(len(prefix), -1, -1)
         states = self.language(
             inputs_embeds=embeds,
@@ -112,17 +112,10 @@ class Reader(nn.Module):
         return states, layout, projected
 
 
-def of_questions(states: Tensor, batch: Pack) -> Tensor:
-    """The states of the questions, which stand behind everything else: (b, s, d) to (b, q, w, d)."""
-    return states[:, -batch.ids[0].numel() :].reshape(*batch.ids.shape, -1)
-
-
 def reader_loss(reader: Reader, seen: Seen, batch: Pack) -> dict[str, Tensor]:
     """The losses of one batch by name."""
-    states, _, projected = reader(seen, batch)
-    final, early, middle, late = (
-        of_questions(states[layer], batch) for layer in (-1, WORD_LAYER, KNOWN_LAYER, OPTION_LAYER)
-    )
+    states, layout, projected = reader(seen, batch)
+    final, early, middle, late = (layout.grid(states[layer]) for layer in (-1, WORD_LAYER, KNOWN_LAYER, OPTION_LAYER))
     wanted = batch.weights[..., 1:] > 0
     logits = reader.head(final[..., :-1, :][wanted])
     weight = batch.weights[..., 1:][wanted]
@@ -190,8 +183,8 @@ def mixed_pack(
 @torch.no_grad()
 def right_answers(reader: Reader, seen: Seen, batch: Pack) -> Tensor:
     """Whether the first answer token is the most likely one: (b, q) bool."""
-    states, _, _ = reader(seen, batch)
-    final = of_questions(states[-1], batch)
+    states, layout, _ = reader(seen, batch)
+    final = layout.grid(states[-1])
     at = batch.answer_at[..., None]
     before = final.gather(2, (at - 1)[..., None].expand(-1, -1, -1, final.shape[-1])).squeeze(2)
     answers: Tensor = reader.head(before).argmax(-1)

@@ -16,8 +16,8 @@ LENGTHS = torch.tensor([[3, 1, 4], [2, 0, 4]])
 WIDTH, HEAD = 4, 8
 
 
-def layout(prefix: int, real: Tensor | None = None) -> Packed:
-    return pack(torch.arange(prefix).expand(2, -1), LENGTHS, WIDTH, prefix_real=real)
+def layout(prefix: int, real: Tensor | None = None, lengths: Tensor = LENGTHS) -> Packed:
+    return pack(torch.arange(prefix).expand(2, -1), lengths, WIDTH, prefix_real=real)
 
 
 def drawn(packed: Packed, heads: int, keys: int, read: int) -> list[Tensor]:
@@ -29,10 +29,13 @@ def drawn(packed: Packed, heads: int, keys: int, read: int) -> list[Tensor]:
 @pytest.mark.parametrize(("heads", "keys"), [(4, 4), (6, 2)])
 @pytest.mark.parametrize("read", [0, 3])
 @pytest.mark.parametrize("padded", [False, True])
-def test_blocks_equal_one_mask_for_every_real_token(heads: int, keys: int, read: int, padded: bool) -> None:
+@pytest.mark.parametrize("lengths", [LENGTHS, torch.full((2, 3), WIDTH)], ids=["ragged", "even"])
+def test_blocks_equal_one_mask_for_every_real_token(
+    heads: int, keys: int, read: int, padded: bool, lengths: Tensor
+) -> None:
     real = torch.ones(2, 5, dtype=torch.bool)
     real[1, :2] = not padded
-    packed = layout(5, real)
+    packed = layout(5, real, lengths)
     query, key, value = drawn(packed, heads, keys, read)
     mask = pad(packed.mask, (read, 0), value=True)
     whole = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=0.3, enable_gqa=True)

@@ -11,26 +11,28 @@ LENGTHS = torch.tensor([[3, 1, 4], [2, 0, 4]])
 WIDTH = 4
 
 
+SPARE = 2
+
+
+def _owners(row: int) -> list[int | None]:
+    """Whose columns a row has behind its prefix, by the contract; None for padding."""
+    owners = [number for number, length in enumerate(LENGTHS[row].tolist()) for _ in range(length)]
+    return [*owners, *[None] * (int(LENGTHS.sum(1).max()) + SPARE - len(owners))]
+
+
 def _may_attend(row: int, query: int, key: int) -> bool:
     """The contract, word by word."""
+    owners = ["prefix"] * PREFIX.shape[1] + _owners(row)
     if query == key:
         return True
-    prefix = PREFIX.shape[1]
-
-    def question(column: int) -> int:
-        return -1 if column < prefix else (column - prefix) // WIDTH
-
-    def real(column: int) -> bool:
-        return column < prefix or (column - prefix) % WIDTH < LENGTHS[row, question(column)]
-
-    if not (real(query) and real(key)) or key > query:
+    if owners[query] is None or owners[key] is None or key > query:
         return False
-    return question(key) in (-1, question(query))
+    return owners[key] in ("prefix", owners[query])
 
 
 def test_mask_follows_the_contract_for_every_pair_of_columns() -> None:
-    packed = pack(PREFIX, LENGTHS, WIDTH)
-    size = PREFIX.shape[1] + LENGTHS.shape[1] * WIDTH
+    packed = pack(PREFIX, LENGTHS, WIDTH, spare=SPARE)
+    size = PREFIX.shape[1] + 8 + SPARE
     assert packed.mask.shape == (2, 1, size, size)
     assert packed.mask.dtype == torch.bool
     wrong = [
@@ -45,12 +47,24 @@ def test_mask_follows_the_contract_for_every_pair_of_columns() -> None:
 
 def test_positions_restart_after_the_prefix_of_each_row() -> None:
     packed = pack(PREFIX, LENGTHS, WIDTH)
-    assert packed.positions[0].tolist() == [0, 1, 2, 5, 9] + [10, 11, 12, 13] * 3
-    assert packed.positions[1].tolist() == [0, 1, 2, 3, 4] + [5, 6, 7, 8] * 3
+    assert packed.positions[0].tolist() == [0, 1, 2, 5, 9, 10, 11, 12, 10, 10, 11, 12, 13]
+    assert packed.positions[packed.real][13:].tolist() == [0, 1, 2, 3, 4, 5, 6, 5, 6, 7, 8]
 
 
 def test_last_is_the_column_of_the_last_real_token() -> None:
-    assert pack(PREFIX, LENGTHS, WIDTH).last.tolist() == [[7, 9, 16], [6, 0, 16]]
+    assert pack(PREFIX, LENGTHS, WIDTH).last.tolist() == [[7, 8, 12], [6, 0, 10]]
+
+
+@pytest.mark.parametrize(("lengths", "spare"), [(LENGTHS, 0), (LENGTHS, 3), (torch.full((2, 3), WIDTH), 0)])
+def test_tokens_come_back_from_their_columns(lengths: torch.Tensor, spare: int) -> None:
+    packed = pack(PREFIX, lengths, WIDTH, spare=spare)
+    ids = torch.arange(24).reshape(2, 3, WIDTH)
+    real = torch.arange(WIDTH) < lengths[..., None]
+    row = packed.row(ids)
+    assert row[packed.real[:, 5:]].tolist() == ids[real].tolist()
+    whole = torch.cat([torch.full((2, 5), -1), row], 1)[..., None]
+    assert torch.equal(packed.grid(whole)[..., 0][real], ids[real])
+    assert torch.equal(packed.grid(whole[:, 2:])[..., 0][real], ids[real])  # of a layer that reads fewer columns
 
 
 def test_a_question_longer_than_its_columns_is_refused() -> None:
@@ -75,7 +89,7 @@ def test_packed_questions_give_the_same_states_as_separate_ones() -> None:
     packed = pack(PREFIX, LENGTHS, WIDTH)
     with torch.no_grad():
         together = model(
-            input_ids=torch.cat([prefix_ids, question_ids.flatten(1)], dim=1),
+            input_ids=torch.cat([prefix_ids, packed.row(question_ids)], dim=1),
             attention_mask=packed.mask,
             position_ids=packed.positions,
             use_cache=False,

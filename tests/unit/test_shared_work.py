@@ -75,14 +75,14 @@ def test_shared_work_is_done_once(job: Job) -> None:
 
 def expected(job: Job, batch: Any, plans: list[Plan], stages_of: Any, depth: int) -> dict[str, int]:
     """Tokens through each layer, by the rules of the engine."""
-    n, q, t = batch.n_visual, batch.questions.after.shape[1], batch.questions.after.shape[2]
+    n, asked = batch.n_visual, int(batch.questions.lengths.sum(1).max())  # a row has as many columns as the longest
     text = int(batch.questions.before.placeholders.min())
     behind = len(batch.questions.before.ids) - n - text  # text between the image and the questions
     found = Counter({f"layer {i}": text for i in range(depth)})  # the text in front of the images, once for all
     m = len(batch.docs)
-    widths = [int(batch.questions.lengths[i, j]) for i, j in zip(batch.image, batch.question, strict=True)]
+    widths = sorted(int(batch.questions.lengths[i, j]) for i, j in zip(batch.image, batch.question, strict=True))
     size = batch.questions.lengths.shape[0]
-    # one question to a row: as wide as the widest of its batch, with all that stands before it
+    # one question to a row: questions of one length together, as wide as the widest of its batch
     rows = [max(widths[start : start + size]) for start in range(0, m, size) for _ in widths[start : start + size]]
     run: set[int] = set()
     for plan in plans:
@@ -93,7 +93,7 @@ def expected(job: Job, batch: Any, plans: list[Plan], stages_of: Any, depth: int
                 found[f"layer {i}"] += sum(kept + behind + width for width in rows)
         elif stages is None:
             for i in range(depth):
-                found[f"layer {i}"] += size * (kept + behind + q * t)
+                found[f"layer {i}"] += size * (kept + behind + asked)
         else:
             left, at = n, {stage.layer: stage.count for stage in stages}
             for i in range(depth):

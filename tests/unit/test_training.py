@@ -20,7 +20,7 @@ from lofi.data.digits.scenes import GRID, TRAIN_GLYPHS
 from lofi.errors import UserError
 from lofi.models.processor import load_processor
 from lofi.training.encoder import Encoder, encoder_loss, scene_targets, train_encoder
-from lofi.training.language import Reader, Seen, of_questions, reader_loss
+from lofi.training.language import Reader, Seen, reader_loss
 from lofi.training.llava import LLAVA
 from lofi.training.loop import Schedule, fit, generator_of
 from lofi.training.packs import IGNORE, LETTER_WIDTH, OPEN_WIDTH, build_pack, letter_question, open_question
@@ -250,7 +250,8 @@ def test_the_training_layout_is_the_ordinary_prompt(
     questions = [[ask(skill, scene, rng) for skill in skills] for scene in held_out.scenes[:2]]
     batch = build_pack(student.dialect, held_out.scenes[:2], questions, width)
     seen = Features(pictures=held_out, values=sight.patches).at(slice(2))
-    packed = reader.head(of_questions(reader(seen, batch)[0][-1], batch))
+    states, layout, _ = reader(seen, batch)
+    packed = reader.head(layout.grid(states[-1]))
     for row, asked in enumerate(questions):
         for column, question in enumerate(asked):
             mine = packed[row, column, batch.answer_at[row, column] - 1]
@@ -323,8 +324,8 @@ def test_kept_tokens_of_qwen_keep_their_places(held_out: Pictures) -> None:
     sight = QWEN.look(QWEN.tower_of(model), QWEN.pixels(held_out.images[:1]))
     every = Features(pictures=held_out, values=sight.patches).at(slice(1))
     seen = Seen(**{name: value[:, ::7] for name, value in vars(every).items()})
-    states = of_questions(reader(seen, batch)[0][-1], batch)
-    mine = reader.head(states[0, 0, batch.answer_at[0, 0] - 1])
+    states, layout, _ = reader(seen, batch)
+    mine = reader.head(layout.grid(states[-1])[0, 0, batch.answer_at[0, 0] - 1])
     torch.testing.assert_close(mine, wanted, atol=1e-4, rtol=1e-4)
 
 
