@@ -26,7 +26,7 @@ from lofi.models.facts import fingerprint
 from lofi.store import concat, read_metadata, write_table
 from lofi.sweep import DatasetSpec, MethodSpec, ModelSpec, Sweep
 
-PART_IMAGES = 64  # images a killed job loses at most; results do not depend on it
+PART_IMAGES = 64  # that a killed job loses at most, and among which batches are made of questions of like length
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,21 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
+from lofi import checksum
 from lofi.cell import kept_count
 from lofi.engine.calibrate import calibrate
 from lofi.engine.job import Job
 from lofi.engine.parts import open_session, read_full_run
 from lofi.engine.plans import Plan
 from lofi.engine.run import run_images
-from lofi.engine.stages import reference
+from lofi.engine.stages import evaluate, reference
 from lofi.models.adapter import Adapter
 from tests.unit.engine_setup import make_job, make_sweep
 
@@ -71,6 +74,51 @@ def test_shared_work_is_done_once(job: Job) -> None:
     assert sum(table.num_rows for tables, _ in rows for table in tables.values()) == len(plans) * len(batch.docs)
     assert found["images"] == IMAGES
     assert dict(found) == {"images": IMAGES, **expected(job, batch, plans, session.stages, len(session.adapter.layers))}
+
+
+def test_images_are_read_once_and_every_cell_is_written_as_parts_and_whole(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the number of cells: files that are opened, groups of images that are read, bytes that are written."""
+    found: Counter[str] = Counter()
+    read, begin, seal = pq.ParquetFile.read_row_group, pq.ParquetFile.__init__, checksum.sealing
+
+    def reading(self: pq.ParquetFile, *args: Any, **options: Any) -> Any:
+        found[f"groups of {','.join(options['columns'])}"] += 1
+        return read(self, *args, **options)
+
+    def opening(self: pq.ParquetFile, source: Any, *args: Any, **options: Any) -> None:
+        found[
+            f"opened {Path(source).name}" if isinstance(source, str | Path) else "opened for what is stamped on it"
+        ] += 1
+        begin(self, source, *args, **options)
+
+    @contextmanager
+    def sealing(path: Path, *args: Any, **options: Any) -> Iterator[pq.ParquetWriter]:
+        with seal(path, *args, **options) as writer:
+            yield writer
+        found["files written"] += 1
+        found["bytes written"] += path.stat().st_size
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", reading)
+    monkeypatch.setattr(pq.ParquetFile, "__init__", opening)
+    monkeypatch.setattr(checksum, "sealing", sealing)
+    job = replace(job)  # which has read nothing yet
+    cells = job.cells("lofi") + job.cells("random")
+    evaluate(job, cells)
+    (span,), groups = job.spans, job.stored._file.num_row_groups
+    assert found.pop("bytes written") < 2.1 * sum(job.published(cell).stat().st_size for cell in cells)
+    assert found.pop("opened for what is stamped on it") <= 3 * len(cells) + 3  # its part, the whole, what is published
+    assert dict(found) == {
+        "opened docs.parquet": 1,
+        "opened images.parquet": 2,  # what is wrong with them, and the images
+        "opened shard-0000.parquet": 1,  # the full model's states
+        "opened images-0000.parquet": 1,
+        "groups of image_hash": groups,
+        "groups of bytes": groups,
+        f"opened samples-{span.start:07d}-{span.stop:07d}.parquet": len(cells),
+        "files written": 2 * len(cells),  # a part and the whole
+    }
 
 
 def expected(job: Job, batch: Any, plans: list[Plan], stages_of: Any, depth: int) -> dict[str, int]:
