@@ -16,7 +16,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 from item import CLOCK, Item
 
-from lofi.provenance import machine, versions
+from lofi.provenance import commit, machine, versions
 
 RESULTS = Path(__file__).parent / "results.json"
 
@@ -52,7 +52,8 @@ def main() -> None:
     names = parser.parse_args().items or list(ITEMS)
     if unknown := sorted(set(names) - ITEMS.keys()):
         parser.error(f"unknown item {unknown[0]!r}; choose from {', '.join(ITEMS)}")
-    print(HEADER)
+    print(", ".join(f"{name} {value}" for name, value in {**here(), "clock": CLOCK, **versions()}.items()))
+    print(HEADER, flush=True)
     for name in names:
         item: Item = getattr(importlib.import_module(ITEMS[name]), name)()
         print(line(item), flush=True)
@@ -60,6 +61,12 @@ def main() -> None:
 
 
 HEADER = f"{'item':28} {'median':>9} {'spread':>20} {'target':>10} {'met':>4}  reference"
+
+
+def here() -> dict[str, Any]:
+    """The machine that measures."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {**machine(), "cores": len(os.sched_getaffinity(0)), "threads": torch.get_num_threads(), "gpu": gpu}
 
 
 def line(item: Item) -> str:
@@ -71,13 +78,13 @@ def line(item: Item) -> str:
 
 def write(item: Item) -> None:
     """Put an item into the results, in the order of ITEMS; one that was measured before is replaced."""
-    stored: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    known = {each["name"]: each for each in stored.get("items", []) if each["name"] in ITEMS}
+    stored: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    known = {each["name"]: each for each in stored if each["name"] in ITEMS}
     wanted = {"target": item.target and item.target.value, "at_most": item.target and item.target.at_most}
-    where = {"clock": CLOCK, "machine": {**machine(), "threads": torch.get_num_threads()}, "versions": versions()}
+    where = {"clock": CLOCK, "machine": here(), "versions": versions(), "commit": commit()}
     known[item.name] = {**asdict(item), **wanted, "met": item.met, **where}
     items = [known[name] for name in ITEMS if name in known]
-    RESULTS.write_text(json.dumps({"items": items}, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(items, indent=1) + "\n")
 
 
 if __name__ == "__main__":
