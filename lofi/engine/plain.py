@@ -3,6 +3,7 @@
 It exists to check the engine by: both must give the same logits and the same answers.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ from lofi.methods.decoder import DecoderView
 from lofi.methods.registry import check_params, get_reducer
 from lofi.methods.schedule import Stages
 from lofi.methods.select import select, select_stage
+from lofi.models.adapter import Adapter
 from lofi.models.conversation import chat_inputs
 from lofi.models.hooked import PruneBeforeDecoder, PrunePromptsInDecoder, context_of
 from lofi.models.prompts import Prompts
@@ -44,14 +46,18 @@ def run_plain(
         else _before(session, image_key, prompt, cell, method)
     )
     with hook:
-        logits = adapter.model(**inputs, logits_to_keep=1).logits[0, -1].float()
+        logits, ids = _run(adapter, inputs, max_new_tokens)
         kept = hook.pruner.left.places[0] if isinstance(hook, PrunePromptsInDecoder) else hook.selections[0].rows
-        answer = ""
-        if max_new_tokens:
-            ids = adapter.model.generate(**inputs, do_sample=False, max_new_tokens=max_new_tokens)  # type: ignore[operator]
-            new = ids[0, inputs["input_ids"].shape[1] :]
-            answer = adapter.processor.tokenizer.decode(new, skip_special_tokens=True).strip()
-    return Plain(logits, kept, answer)
+    return Plain(logits, kept, adapter.processor.tokenizer.decode(ids, skip_special_tokens=True).strip())
+
+
+def _run(adapter: Adapter, inputs: Mapping[str, Tensor], max_new_tokens: int) -> tuple[Tensor, list[int]]:
+    """Logits (v,) at the first answer position, and the tokens of the greedy answer, in one pass over the prompt."""
+    if not max_new_tokens:
+        return adapter.model(**inputs, logits_to_keep=1).logits[0, -1].float(), []
+    options = {"do_sample": False, "max_new_tokens": max_new_tokens}
+    drawn = adapter.model.generate(**inputs, **options, output_logits=True, return_dict_in_generate=True)  # type: ignore[operator]
+    return drawn.logits[0][0].float(), drawn.sequences[0, inputs["input_ids"].shape[1] :].tolist()
 
 
 def _before(session: Session, image_key: int, prompt: str, cell: Cell, method: MethodSpec) -> PruneBeforeDecoder:
