@@ -17,8 +17,6 @@ import os
 import resource
 import signal
 import statistics
-import subprocess
-import sys
 import time
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -27,18 +25,16 @@ from types import FrameType
 
 from lofi.provenance import commit, machine, versions
 from tests.slurm.cluster import Cluster, missing
-from tests.workflow.conftest import REPOSITORY, STUB, Workflow
+from tests.workflow.conftest import REPOSITORY, Workflow, write_stub
 
 DATASETS = ("digits-pope", "digits-sqa")
 SEEDS = 10
-MODEL = """{"model_type": "llava", "vision_config":
-{"model_type": "clip_vision_model", "image_size": 96, "patch_size": 8}}"""
 # The time of day, because SLURM's times are such.
 LOFI = """#!/bin/sh
 begin=$(date +%s.%N)
-"{python}" "{stub}" "$@"
+"{python}" "{program}" "$@"
 code=$?
-echo "$SLURM_JOB_ID $1 $begin $(date +%s.%N)" >> {times}
+echo "$SLURM_JOB_ID $1 $begin $(date +%s.%N)" >> times.txt
 exit $code
 """
 SUBREAPER = 36  # prctl: orphans of our processes become our children, and so their CPU time is counted
@@ -77,14 +73,8 @@ def write_sweep(folder: Path, cells: int, *, packed: bool) -> Workflow:
     keeps, rest = divmod(cells, len(DATASETS) * SEEDS)
     if rest or not 1 <= keeps <= 999:
         raise SystemExit(f"--cells {cells} is not a multiple of {len(DATASETS) * SEEDS}")
-    model, command = folder / "model", folder / "bin" / "lofi"
-    for each in (model, command.parent):
-        each.mkdir(parents=True, exist_ok=True)
-    (model / "config.json").write_text(MODEL)
-    command.write_text(LOFI.format(python=sys.executable, stub=STUB, times=folder / "times.txt"))
-    command.chmod(0o755)
     sweep = {
-        "models": {"m": {"source": str(model)}},
+        "models": {"m": {"source": str(write_stub(folder, LOFI))}},
         "datasets": {name: {} for name in DATASETS},
         "methods": {"random": {"seeds": list(range(SEEDS))}},
         "keeps": [round(0.001 * (keep + 1), 4) for keep in range(keeps)],
@@ -99,8 +89,8 @@ class Run:
 
     def __init__(self, workflow: Workflow, cluster: Cluster, session: int) -> None:
         self.workflow, self.cluster, self.session = workflow, cluster, session
-        path = os.pathsep.join([str(workflow.folder / "bin"), str(cluster.bin), workflow.environment["PATH"]])
-        self.environment = {**workflow.environment, "PATH": path, "PYTHONPATH": str(REPOSITORY)}
+        # what Snakemake and its jobs find
+        os.environ.update(PATH=os.pathsep.join([str(cluster.bin), os.environ["PATH"]]), PYTHONPATH=str(REPOSITORY))
         self.jobs: dict[int, Job] = {}
         self.stopped = False
         self.cpu_s = 0.0
@@ -111,9 +101,9 @@ class Run:
 
     def go(self, minutes: float) -> tuple[float, bool]:
         """Run until the sweep or the time is over; the wall time, and whether the sweep is."""
-        self._snakemake("--unlock").wait()
+        self.workflow.start("--unlock").wait()
         start = time.monotonic()
-        snakemake = self._snakemake("--profile", "slurm")
+        snakemake = self.workflow.start("--profile", "slurm")
         looked = start
         while snakemake.poll() is None:
             if self.stopped or (minutes and time.monotonic() - start > 60 * minutes):
@@ -140,17 +130,6 @@ class Run:
                 _, command, began, ended = inside[number]
                 when = (datetime.fromisoformat(job[f"{name}Time"]).timestamp() for name in ("Submit", "Start", "End"))
                 self.jobs[number] = Job(self.session, number, command, *when, float(began), float(ended))
-
-    def _snakemake(self, *arguments: str) -> "subprocess.Popen[bytes]":
-        with open(self.workflow.folder / "snakemake.txt", "ab") as output:
-            return subprocess.Popen(
-                self.workflow.command(*arguments),
-                cwd=REPOSITORY,  # where the profile is found
-                env=self.environment,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
 
 
 def session(workflow: Workflow, number: int, minutes: float) -> tuple[Session, list[Job]]:

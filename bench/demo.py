@@ -1,13 +1,14 @@
 """The demo from data to report against one process for each cell."""
 
 import os
-import subprocess
+import statistics
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from item import Item, Target, item_of, seconds
+from item import Item, Target, item_of
+from process import Taken, taken
 
 from lofi.cell import Cell
 from lofi.config import load
@@ -15,7 +16,7 @@ from lofi.sweep import Sweep
 
 REPOSITORY = Path(__file__).parent.parent
 CORES = len(os.sched_getaffinity(0))
-TAKEN = 12  # cells that really run in processes of their own, evenly over the sweep
+MEASURED = 12  # cells that really run in processes of their own, evenly over the sweep
 SHOWN = "a process for each cell, which asks one sample at a time, {cores} at once: {cell:.1f} s a cell of {cells}, "
 SHOWN += "{taken} of them measured; the whole demo took {demo:.0f} s"
 
@@ -24,12 +25,12 @@ def demo_vs_process_per_cell() -> Item:
     """The whole demo, report included, against a process for each cell that asks one sample at a time."""
     sweep = load(REPOSITORY / "config.yaml")
     with tempfile.TemporaryDirectory() as folder:
-        demo = seconds(lambda: run_demo(Path(folder)))
+        demo = run_demo(Path(folder)).seconds
         cells = [cell for cell in sweep.cells() if can_run_alone(sweep, cell)]
-        taken = cells[:: max(1, len(cells) // TAKEN)][:TAKEN]  # no core waits for a last one
-        apart = seconds(lambda: run_apart(Path(folder) / "results", taken)) / len(taken)
+        runs = run_apart(Path(folder) / "results", cells[:: max(1, len(cells) // MEASURED)][:MEASURED])
+    apart = statistics.fmean(run.seconds for run in runs) / CORES
     count = len(sweep.cells())
-    reference = SHOWN.format(cores=CORES, cell=apart, cells=count, taken=len(taken), demo=demo)
+    reference = SHOWN.format(cores=CORES, cell=apart, cells=count, taken=len(runs), demo=demo)
     return item_of("demo_vs_process_per_cell", [apart * count / demo], reference, target=Target(10))
 
 
@@ -42,29 +43,14 @@ def can_run_alone(sweep: Sweep, cell: Cell) -> bool:
     return reducer.count != "calibrated" and not isinstance(reducer.schedule, Fitted | Searched)
 
 
-def run_demo(folder: Path) -> None:
-    command = [
-        "snakemake",
-        "--cores",
-        str(CORES),
-        "--directory",
-        str(folder),
-        "--snakefile",
-        str(REPOSITORY / "Snakefile"),
-    ]
-    subprocess.run([*command, "--scheduler", "greedy", "--quiet", "all"], check=True)
+def run_demo(folder: Path) -> Taken:
+    where = ["--directory", str(folder), "--snakefile", str(REPOSITORY / "Snakefile")]
+    return taken(["snakemake", "--cores", str(CORES), *where, "--scheduler", "greedy", "--quiet", "all"])
 
 
-def run_apart(results: Path, cells: list[Cell]) -> None:
+def run_apart(results: Path, cells: list[Cell]) -> list[Taken]:
     """Each cell in a process of its own, as many at once as there are cores."""
-    program = str(Path(__file__).parent / "naive_cell.py")
+    command = [sys.executable, str(Path(__file__).parent / "naive_cell.py"), str(results)]
     names = [[cell.model, cell.dataset, cell.method, cell.keep, str(cell.seed)] for cell in cells]
     with ThreadPoolExecutor(CORES) as pool:
-        list(
-            pool.map(
-                lambda name: subprocess.run(
-                    [sys.executable, program, str(results), *name], check=True, stdout=subprocess.DEVNULL
-                ),
-                names,
-            )
-        )
+        return list(pool.map(lambda name: taken([*command, *name]), names))

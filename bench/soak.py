@@ -13,11 +13,8 @@ import gc
 import hashlib
 import json
 import os
-import re
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -29,6 +26,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import pyarrow.parquet as pq
 import yaml
 
+from bench.process import LOFI, taken
 from lofi.config import from_dict
 from lofi.engine.job import open_job
 from lofi.engine.stages import evaluate, reference
@@ -44,13 +42,6 @@ SWEEP = {
     "keeps": [0.5, 0.6],
     "stability_images": 8,
 }
-# this tree's own command, whatever is on PATH
-LOFI = (
-    sys.executable,
-    "-c",
-    "import sys; from lofi.cli import main; code = main(); print(open('/proc/self/status').read()); sys.exit(code)",
-)
-PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 ALL_COMMANDS = 10  # rounds from one run of all commands to the next
 COMMANDS = (
     ("prepare", "--dataset", DATASET),
@@ -134,12 +125,7 @@ class Soak:
         line = [*LOFI, name, "--config", str(self.config), "--results", str(results), *options]
         if name == "report":
             line += ["--output", str(results.parent / "index.html")]
-        with open(self.folder / "commands.log", "ab") as log:
-            done = subprocess.run(line, stdout=subprocess.PIPE, stderr=log, text=True)
-        if done.returncode:
-            raise SystemExit(f"lofi {name} ended with {done.returncode}; see {self.folder}/commands.log")
-        # it says so itself: what the system adds up for a parent begins with the size of that parent
-        self.peaks[name] = max(self.peaks.get(name, 0.0), int(PEAK.findall(done.stdout)[-1]) / 1024)
+        self.peaks[name] = max(self.peaks.get(name, 0.0), taken(line).peak_bytes / 2**20)
 
     def _compare(self, results: Path) -> None:
         """End the soak where a sample is not what it was in the first round."""

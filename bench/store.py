@@ -1,23 +1,19 @@
 """Tables from stored samples: against pandas, and as a sweep grows tenfold. Sweeps are made up by `lofi bench-data`."""
 
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pandas as pd
 from item import Item, Target, compare, item_of
+from process import LOFI, taken
 
 from lofi.config import load
 from lofi.stats import aggregate, checks
 from lofi.stats.resample import DRAWS
 from lofi.stats.uncertainty import resample
 
-PROGRAM = "import sys; from lofi.cli import main; sys.exit(main())"
 SAMPLES = 5000  # of each of 52 cells of a (model, dataset)
 CELL = ["model", "dataset", "method", "keep", "seed"]
 SHOWN = ["prediction", "prediction_parsed", "margin", "option_logprobs"]  # of a changed answer, here and in full
@@ -28,17 +24,8 @@ COLUMNS = [*CELL, "weights", "sample_id", "cluster_id", "correct", *SHOWN, *OF_F
 def made_up(folder: Path, *, models: int, datasets: int) -> list[Path]:
     """The files of a made-up sweep."""
     size = ["--models", str(models), "--datasets", str(datasets), "--samples", str(SAMPLES)]
-    lofi("bench-data", str(folder), *size)
+    taken([*LOFI, "bench-data", str(folder), *size])
     return [folder / cell.path() for cell in load(folder / "sweep.json").cells()]
-
-
-def lofi(*words: str) -> float:
-    """CPU seconds, of all cores, that a command takes in a process of its own."""
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM, *words], stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"lofi {words[0]} failed with status {os.waitstatus_to_exitcode(status)}")
-    return usage.ru_utime + usage.ru_stime
 
 
 def by_lofi(files: list[Path]) -> tuple[list[tuple[float, ...]], int]:
@@ -101,14 +88,13 @@ def aggregate_1e6_vs_pandas() -> Item:
 
 def aggregate_growth_1e6_to_1e7() -> Item:
     """CPU time of `lofi aggregate`, all tables, of 2,080 cells over that of 208."""
-    taken, walls = [], []
+    runs = []
     with tempfile.TemporaryDirectory() as folder:
         for datasets in (1, 10):
             made = Path(folder) / str(datasets)
             made_up(made, models=4, datasets=datasets)
-            start = time.perf_counter()
-            taken.append(lofi("aggregate", "--config", f"{made}/sweep.json", "--results", str(made)))
-            walls.append(time.perf_counter() - start)
-    reference = f"1.04 million samples in {walls[0]:.0f} s, ten times as many in {walls[1]:.0f} s"
-    growth = taken[1] / taken[0]
+            runs.append(taken([*LOFI, "aggregate", "--config", f"{made}/sweep.json", "--results", str(made)]))
+    few, many = runs
+    reference = f"1.04 million samples in {few.seconds:.0f} s, ten times as many in {many.seconds:.0f} s"
+    growth = many.cpu_seconds / few.cpu_seconds
     return item_of("aggregate_growth_1e6_to_1e7", [growth], reference, target=Target(11, at_most=True))

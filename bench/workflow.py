@@ -5,14 +5,13 @@ Snakemake runs as a user starts it. The jobs are those of the stub, which writes
 
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from item import Item, Target, item_of
+from process import Taken, taken
 
 from lofi.config import check_models, from_dict, load
 from lofi.data.registry import dataset_names
@@ -22,7 +21,7 @@ from lofi.request import requests
 REPOSITORY = Path(__file__).parent.parent
 sys.path.append(str(REPOSITORY))  # the stub and its workflow are those of the tests
 
-from tests.workflow.conftest import PACKED, STUB, UNPACKED, Workflow  # noqa: E402
+from tests.workflow.conftest import PACKED, UNPACKED, Workflow, write_stub  # noqa: E402
 
 METHODS = (
     "random",
@@ -37,18 +36,8 @@ METHODS = (
     "lofi_adaptive",
 )
 KEEPS = [0.5, 0.3333, 0.25, 0.125, 0.0625]
-MODEL = """{"model_type": "llava", "vision_config":
-{"model_type": "clip_vision_model", "image_size": 96, "patch_size": 8}}"""
 CORES = len(os.sched_getaffinity(0))
 ROUNDS = 3
-
-
-@dataclass(frozen=True)
-class Run:
-    """One start of Snakemake, with all that it started."""
-
-    seconds: float
-    cpu_seconds: float
 
 
 def plan_10k_cells() -> Item:
@@ -86,12 +75,7 @@ def noop_rerun_1k_cells() -> Item:
 
 def stubbed(folder: Path, *, models: int, datasets: int, pack: list[str]) -> Workflow:
     """So many models and datasets, with ten methods at five keeps each."""
-    model, command = folder / "model", folder / "bin" / "lofi"
-    for each in (model, command.parent):
-        each.mkdir(parents=True)
-    (model / "config.json").write_text(MODEL)
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{STUB}" "$@"\n')
-    command.chmod(0o755)
+    model = write_stub(folder)
     sweep = {
         # entries that are equal but for their names are refused
         "models": {f"m{i}": {"source": str(model), "batch_images": i + 1} for i in range(models)},
@@ -104,16 +88,10 @@ def stubbed(folder: Path, *, models: int, datasets: int, pack: list[str]) -> Wor
     return Workflow(folder, sweep, stub=True)
 
 
-def snakemake(workflow: Workflow, *arguments: str) -> Run:
-    """Start Snakemake and wait for its end."""
+def snakemake(workflow: Workflow, *arguments: str) -> Taken:
+    """One start of Snakemake, with all that it starts."""
     command = workflow.command("--scheduler", "greedy", "--quiet", "rules", *arguments)
-    start = time.perf_counter()
-    with open(workflow.folder / "said.txt", "wb") as said:
-        process = subprocess.Popen(command, cwd=REPOSITORY, env=workflow.environment, stdout=said, stderr=said)
-        _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit((workflow.folder / "said.txt").read_text())
-    return Run(time.perf_counter() - start, usage.ru_utime + usage.ru_stime)
+    return taken(command, REPOSITORY, workflow.environment)
 
 
 def planning(config: Path) -> float:
@@ -132,5 +110,5 @@ def cells_of(workflow: Workflow) -> str:
     return f"{len(from_dict(workflow.sweep).cells()):,}"
 
 
-def shown(runs: list[Run]) -> str:
+def shown(runs: list[Taken]) -> str:
     return f"{statistics.median(run.cpu_seconds for run in runs):.1f} s"

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from lofi.errors import UserError
@@ -11,6 +12,34 @@ from lofi.recover.queue import Job
 PROC = Path("/proc")
 STAGES = frozenset({"prepare", "reference", "evaluate", "stability", "aggregate", "report"})
 SWEEP = "results/sweep.json"  # what the rules give to every stage
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process as it was when it was looked at: its working directory, its command line and its environment."""
+
+    number: int
+    folder: Path
+    words: tuple[str, ...]
+    environment: tuple[str, ...]  # each NAME=value
+
+    @property
+    def in_slurm(self) -> bool:
+        """Whether SLURM started it."""
+        return any(word.startswith("SLURM_JOB_ID=") for word in self.environment)
+
+
+def others() -> Iterator[Process]:
+    """All processes of this machine that we may look into, but for our own."""
+    for entry in PROC.iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            yield Process(
+                int(entry.name), (entry / "cwd").readlink(), _words(entry / "cmdline"), _words(entry / "environ")
+            )
+        except OSError:  # it has ended, or is somebody else's
+            continue
 
 
 def is_snakemake(words: Sequence[str]) -> bool:
@@ -26,17 +55,22 @@ def is_job(words: Sequence[str]) -> bool:
     return "lofi" in names and SWEEP in words and any(word in STAGES for word in words[1:4])
 
 
-def snakemakes(folder: Path) -> list[tuple[int, str]]:
-    """The Snakemakes that live in a folder, by process id and command line."""
-    return [(number, " ".join(words)) for number, words in _here(folder) if is_snakemake(words)]
+def snakemakes(folder: Path) -> list[Process]:
+    """The Snakemakes that live in a folder."""
+    return [process for process in _here(folder) if is_snakemake(process.words)]
+
+
+def stages(folder: Path) -> list[Process]:
+    """The stages that run in a folder, in SLURM's jobs or outside of them."""
+    return [process for process in _here(folder) if is_job(process.words)]
 
 
 def local_jobs(folder: Path) -> dict[int, Job]:
     """The stages that run in a folder, by process id, but for those that SLURM started and squeue lists."""
     return {
-        number: Job(f"process {number}", "running", " ".join(words[1:]))
-        for number, words in _here(folder)
-        if is_job(words) and not _in_slurm(number)
+        process.number: Job(f"process {process.number}", "running", " ".join(process.words[1:]))
+        for process in stages(folder)
+        if not process.in_slurm
     }
 
 
@@ -49,25 +83,14 @@ def stop(numbers: Sequence[int]) -> None:
             continue
 
 
-def _here(folder: Path) -> Iterator[tuple[int, list[str]]]:
-    """Processes with this working directory."""
+def _here(folder: Path) -> Iterator[Process]:
     if not PROC.is_dir():
         raise UserError(
             f"{PROC} is missing, so nobody can see whether a Snakemake still runs in {folder}; make sure that none "
             "does, then run `snakemake --unlock`"
         )
-    for entry in PROC.iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        try:
-            if (entry / "cwd").readlink() == folder:
-                yield int(entry.name), (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
-        except OSError:  # it has ended, or is somebody else's
-            continue
+    return (process for process in others() if process.folder == folder)
 
 
-def _in_slurm(number: int) -> bool:
-    try:
-        return b"\0SLURM_JOB_ID=" in b"\0" + (PROC / str(number) / "environ").read_bytes()
-    except OSError:
-        return False
+def _words(file: Path) -> tuple[str, ...]:
+    return tuple(file.read_bytes().decode(errors="replace").removesuffix("\0").split("\0"))

@@ -52,10 +52,10 @@ def is_locked(folder: Path) -> bool:
 
 def _check_dead(folder: Path, run: Run, dead_host: str | None) -> None:
     """Refuse where a Snakemake rules the folder, or might: from here only processes of this machine can be seen."""
-    for number, command in processes.snakemakes(folder):
+    for process in processes.snakemakes(folder):
         raise UserError(
-            f"Snakemake is alive in {folder} (process {number}: {command}); let it end, or stop it with "
-            f"kill -INT {number}"
+            f"Snakemake is alive in {folder} (process {process.number}: {' '.join(process.words)}); let it end, or "
+            f"stop it with kill -INT {process.number}"
         )
     if not is_locked(folder):
         return

@@ -3,6 +3,7 @@
 import os
 import random
 import re
+import resource
 import secrets
 import shutil
 import signal
@@ -11,9 +12,11 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+
+from lofi.recover.processes import Process, others
 
 APT = "apt-get install slurmctld slurmd slurm-client munge"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
@@ -119,17 +122,15 @@ class Cluster:
             time.sleep(0.5)
         for name in ("slurmd", "slurmctld", "munged"):
             self.stop(name, signal.SIGTERM)
-        _kill(pid for pid, *_ in self._users())  # without control groups SLURM loses those whose parent died
+        _kill(self._users())  # without control groups SLURM loses those whose parent died
         self._folder.cleanup()
 
     def lose_node(self) -> None:
         """Kill the node's daemon and all that it has started, as a power cut does, until the controller sees it."""
         self.stop("slurmd")
         # first those that would tell the controller of the end of the others
-        users = sorted(self._users(), key=lambda user: not user[1].startswith("slurmstepd"))
-        _kill(
-            pid for pid, name, environment in users if name.startswith("slurmstepd") or b"SLURM_JOB_ID=" in environment
-        )
+        users = sorted(self._users(), key=lambda user: not _is_step(user))
+        _kill(user for user in users if _is_step(user) or user.in_slurm)
         self.wait(lambda: "down" in self.state(), "lost node")
 
     def state(self) -> str:
@@ -204,31 +205,36 @@ class Cluster:
             client.write_text(f'#!/bin/sh\nSLURM_CONF={self._conf} exec {_found(name)} "$@"\n')
             client.chmod(0o755)
 
-    def _users(self) -> Iterator[tuple[int, str, bytes]]:
-        """Process id, command line and environment of all that has the cluster on its PATH: Snakemake and jobs."""
-        for entry in Path("/proc").iterdir():
-            try:
-                environment = (entry / "environ").read_bytes() if entry.name.isdigit() else b""
-                if bytes(self.root) in environment and int(entry.name) != os.getpid():
-                    yield int(entry.name), (entry / "cmdline").read_text(errors="replace"), environment
-            except OSError:  # it has ended
-                continue
+    def _users(self) -> list[Process]:
+        """All that has the cluster on its PATH: Snakemake and jobs."""
+        return [process for process in others() if any(str(self.root) in word for word in process.environment)]
 
     def _start(self, name: str, *arguments: str) -> None:
         with open(self.root / "log" / f"{name}.txt", "ab") as log:
             self.daemons[name] = subprocess.Popen(
                 [str(_found(name)), *arguments],
+                cwd=self.root,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=_without_core_file,
             )
 
 
-def _kill(pids: Iterable[int]) -> None:
-    for pid in pids:
+def _without_core_file() -> None:
+    """A daemon that crashes writes no core file."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _is_step(process: Process) -> bool:
+    return process.words[0].startswith("slurmstepd")
+
+
+def _kill(processes: Iterable[Process]) -> None:
+    for process in processes:
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(process.number, signal.SIGKILL)
 
 
 def _free_ports() -> tuple[int, int]:

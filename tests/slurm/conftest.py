@@ -2,21 +2,19 @@
 
 import copy
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
-from lofi.recover.processes import is_job
+from lofi.recover.processes import Process, stages
 from tests.conftest import REPOSITORY, require
 from tests.slurm.cluster import APT, PROGRAMS, Cluster
-from tests.workflow.conftest import Workflow, copy_of, samples
+from tests.workflow.conftest import Workflow, copy_of, samples, write_lofi
 from tests.workflow.test_recover import HELD
 
 # The profile's first look at a job comes after 40 s, which suits jobs of hours.
@@ -33,11 +31,6 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
-def _interruptible() -> None:
-    """A shell starts what runs in its background with SIGINT ignored, and that is inherited."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @dataclass
 class OnCluster(Workflow):
     """A workflow whose jobs go to SLURM."""
@@ -50,45 +43,15 @@ class OnCluster(Workflow):
         environment = super().environment
         return {**environment, "PATH": os.pathsep.join([str(self.cluster.bin), environment["PATH"]])}
 
+    def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        return super().start("--profile", "slurm", *SOON, *arguments)
+
     def run(self, *arguments: str, ok: bool = True) -> str:
-        return self.snakemake("--profile", "slurm", *SOON, *arguments, ok=ok)
+        return self.snakemake(*arguments, ok=ok)
 
-    @contextmanager
-    def running(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A run beside the block, which has to end it."""
-        with open(self.folder / "said.txt", "w") as output:
-            process = subprocess.Popen(
-                self.command("--profile", "slurm", *SOON, *arguments),
-                cwd=REPOSITORY,
-                env=self.environment,
-                stdout=output,
-                stderr=output,
-                preexec_fn=_interruptible,
-            )
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
-
-    def finish(self, process: subprocess.Popen[bytes]) -> str:
-        """Wait for the good end of a run; all that it said."""
-        code = process.wait(400)
-        said = (self.folder / "said.txt").read_text()
-        assert code == 0, f"{said}\n{self.logs()}"
-        return said
-
-    def alive(self) -> list[Path]:
-        """The stages that run in the folder, in SLURM's jobs or escaped from them, as folders of /proc."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            try:
-                if entry.name.isdigit() and (entry / "cwd").readlink() == self.folder:
-                    words = (entry / "cmdline").read_bytes().decode().split("\0")
-                    found += [entry] if is_job(words) else []
-            except OSError:  # it has ended
-                continue
-        return found
+    def alive(self) -> list[Process]:
+        """The stages that run in the folder, in SLURM's jobs or escaped from them."""
+        return stages(self.folder)
 
 
 @dataclass
@@ -96,10 +59,7 @@ class Held(OnCluster):
     """A workflow whose `lofi evaluate` waits until it is told to go on."""
 
     def __post_init__(self) -> None:
-        lofi = self.folder / "bin" / "lofi"
-        lofi.parent.mkdir()
-        lofi.write_text(HELD.format(python=sys.executable, program=str(Path(sys.executable).parent / "lofi")))
-        lofi.chmod(0o755)
+        write_lofi(self.folder, HELD, Path(sys.executable).parent / "lofi")
 
     @property
     def environment(self) -> dict[str, str]:

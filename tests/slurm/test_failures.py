@@ -39,8 +39,8 @@ def slurm_logs(workflow: Held) -> str:
 
 def devices(workflow: Held) -> set[str]:
     """The GPUs that SLURM shows to the jobs."""
-    found = [(entry / "environ").read_bytes().decode().split("\0") for entry in workflow.alive()]
-    return {word for words in found for word in words if word.startswith("CUDA_VISIBLE_DEVICES=")}
+    words = {word for process in workflow.alive() for word in process.environment}
+    return {word for word in words if word.startswith("CUDA_VISIBLE_DEVICES=")}
 
 
 def test_a_node_is_drained_snakemake_interrupted_a_job_cancelled_and_memory_too_small(one_by_one, undisturbed):

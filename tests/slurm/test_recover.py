@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.slurm.conftest import SOON, Held
+from tests.slurm.conftest import Held
 from tests.workflow.conftest import computed, samples
 from tests.workflow.test_recover import kill_while_evaluating, recovered, recovering, until
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow  # a minute or more each
 @pytest.fixture
 def killed(held: Held) -> Held:
     """The sweep on SLURM, its Snakemake killed while a node evaluates."""
-    kill_while_evaluating(held, "--profile", "slurm", *SOON, "--until", "evaluate")
+    kill_while_evaluating(held, "--until", "evaluate")
     return held
 
 

@@ -4,8 +4,11 @@ import copy
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,9 +25,17 @@ PACKS = pytest.mark.parametrize("pack", [PACKED, UNPACKED], ids=["packed", "one 
 HOW_IT_RAN = {"run_id", "t_vision_ms", "t_select_ms", "t_prefill_ms", "t_decode_ms"}
 TALLY = re.compile(r"computed (\d+) cells, (\d+) from cache")
 STUB = Path(__file__).parent / "stub_lofi.py"
+AT_ONCE = '#!/bin/sh\nexec "{python}" "{program}" "$@"\n'
+MODEL = """{"model_type": "llava", "vision_config":
+{"model_type": "clip_vision_model", "image_size": 96, "patch_size": 8}}"""
 # Most of Snakemake's start is imports: its runs are forked from a process that has done them.
 IMPORTED = get_context("forkserver")
 IMPORTED.set_forkserver_preload(["snakemake.cli", "lofi.config", "lofi.identity"])
+
+
+def _interruptible() -> None:
+    """A shell starts what runs in its background with SIGINT ignored, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass
@@ -52,16 +63,42 @@ class Workflow:
 
     def snakemake(self, *arguments: str, ok: bool = True) -> str:
         """Start Snakemake as a user does, wait for its end and return all it says."""
-        done = subprocess.run(
-            self.command(*arguments),
-            cwd=REPOSITORY,  # where the slurm profile is found
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert (done.returncode == 0) == ok, f"exit code {done.returncode}\n{done.stdout}\n{self.logs()}"
-        return done.stdout
+        with self.running(*arguments) as process:
+            code = process.wait()
+        assert (code == 0) == ok, f"exit code {code}\n{self.said()}\n{self.logs()}"
+        return self.said()
+
+    def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        """Start Snakemake as a user does, in a process group of its own."""
+        with open(self.folder / "said.txt", "w") as output:
+            return subprocess.Popen(
+                self.command(*arguments),
+                cwd=REPOSITORY,  # where the slurm profile is found
+                env=self.environment,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                preexec_fn=_interruptible,
+            )
+
+    @contextmanager
+    def running(self, *arguments: str) -> "Iterator[subprocess.Popen[bytes]]":
+        """A Snakemake beside the block, which it does not outlive. Its jobs may."""
+        process = self.start(*arguments)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def finish(self, process: "subprocess.Popen[bytes]") -> None:
+        """Wait for its good end."""
+        code = process.wait(400)
+        assert code == 0, f"exit code {code}\n{self.said()}\n{self.logs()}"
+
+    def said(self) -> str:
+        """What the latest Snakemake has said so far."""
+        return (self.folder / "said.txt").read_text()
 
     def run(self, *arguments: str, ok: bool = True) -> str:
         """Run the jobs."""
@@ -69,13 +106,13 @@ class Workflow:
 
     def forked(self, *arguments: str, ok: bool = True) -> str:
         """The same as `snakemake`, a second or two earlier."""
-        said = self.folder / "said.txt"
         _, _, _, *words = self.command(*arguments)
-        process = IMPORTED.Process(target=snakemake, args=(words, REPOSITORY, self.environment, said))
+        to = self.folder / "said.txt"
+        process = IMPORTED.Process(target=snakemake, args=(words, REPOSITORY, self.environment, to))
         process.start()
         process.join()
-        assert (process.exitcode == 0) == ok, f"exit code {process.exitcode}\n{said.read_text()}\n{self.logs()}"
-        return said.read_text()
+        assert (process.exitcode == 0) == ok, f"exit code {process.exitcode}\n{self.said()}\n{self.logs()}"
+        return self.said()
 
     def plan(self, *arguments: str) -> dict[str, int]:
         """What a dry run counts: jobs by rule, without `all`."""
@@ -103,23 +140,30 @@ class Workflow:
 @pytest.fixture
 def stubbed(tmp_path: Path) -> Workflow:
     """A small sweep whose `lofi` is the stub."""
-    model = tmp_path / "model"
-    model.mkdir()
-    (model / "config.json").write_text(
-        '{"model_type": "llava", "vision_config": '
-        '{"model_type": "clip_vision_model", "image_size": 96, "patch_size": 8}}'
-    )
-    command = tmp_path / "bin" / "lofi"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{STUB}" "$@"\n')
-    command.chmod(0o755)
     sweep = {
-        "models": {"m": {"source": str(model)}},
+        "models": {"m": {"source": str(write_stub(tmp_path))}},
         "datasets": {"digits-pope": {}, "digits-sqa": {}},
         "methods": {"random": {"seeds": [0, 1]}, "lofi": {}},
         "keeps": [0.5, 0.25],
     }
     return Workflow(tmp_path, sweep, stub=True)
+
+
+def write_stub(folder: Path, script: str = AT_ONCE) -> Path:
+    """Put the stub into a folder as its `lofi`, and the model that its sweeps name, whose path is returned."""
+    write_lofi(folder, script, STUB)
+    model = folder / "model"
+    model.mkdir(exist_ok=True)
+    (model / "config.json").write_text(MODEL)
+    return model
+
+
+def write_lofi(folder: Path, script: str, program: Path) -> None:
+    """Put a `lofi` into a folder: a script that calls the program."""
+    command = folder / "bin" / "lofi"
+    command.parent.mkdir(parents=True, exist_ok=True)
+    command.write_text(script.format(python=sys.executable, program=program))
+    command.chmod(0o755)
 
 
 def copy_of(workflow: Workflow, folder: Path) -> Workflow:

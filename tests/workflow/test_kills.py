@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lofi.recover.processes import stages
 from lofi.store import read_metadata
-from tests.conftest import REPOSITORY
 from tests.workflow.conftest import PACKED, UNPACKED, Workflow, computed, copy_of, samples
 
 
@@ -58,20 +58,6 @@ def parts(folder: Path) -> list[Path]:
     return sorted((folder / "results/cache").glob("*/samples-*.parquet"))
 
 
-def workers(group: int) -> list[int]:
-    """Processes of the group that are `lofi evaluate`."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and os.getpgid(int(entry.name)) == group:
-                words = (entry / "cmdline").read_bytes().decode().split("\0")
-                if any(word.endswith("/lofi") for word in words[:2]):
-                    found.append(int(entry.name))
-        except OSError:  # it has ended
-            continue
-    return found
-
-
 def mark(path: Path) -> int:
     """Write a run_id of our own into a part, so that its rows can be told later; the number of rows."""
     table = pq.read_table(path)
@@ -100,26 +86,15 @@ def marked(folder: Path) -> int:
 def test_a_killed_run_resumes_to_the_same_samples(halfway, undisturbed, tmp_path, pack, victim):
     real = copy_of(halfway, tmp_path / "copy")
     real.sweep["pack"] = pack
-    with open(real.folder / "killed.txt", "w") as output:
-        process = subprocess.Popen(
-            real.command("--cores", "2", "--until", "evaluate"),
-            cwd=REPOSITORY,
-            env=real.environment,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    try:
+    with real.running("--cores", "2", "--until", "evaluate") as process:
         wait_for(lambda: bool(parts(real.folder)), process)
         if victim == "worker":
-            for worker in workers(process.pid):
-                os.kill(worker, signal.SIGKILL)
+            for worker in stages(real.folder):
+                os.kill(worker.number, signal.SIGKILL)
             assert process.wait(60) != 0
-            assert "logs/evaluate" in (real.folder / "killed.txt").read_text(), "a failing rule names its log"
-    finally:
-        if process.poll() is None:
+            assert "logs/evaluate" in real.said(), "a failing rule names its log"
+        else:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
     published = len(samples(real.folder)) - 2
     assert published < 4, "the run was over before it was killed: make the sweep larger"
     n_marked = sum(map(mark, parts(real.folder)))

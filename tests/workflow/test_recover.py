@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.workflow.conftest import STUB, Workflow
+from tests.workflow.conftest import STUB, Workflow, write_lofi
 
 # `lofi evaluate` says that it has started, and goes on when it is told to.
 HELD = """#!{python}
@@ -20,14 +20,14 @@ if sys.argv[1] == "evaluate":
     pathlib.Path("started").touch()
     while not pathlib.Path("go").exists():
         time.sleep(0.05)
-runpy.run_path({program!r}, run_name="__main__")
+runpy.run_path("{program}", run_name="__main__")
 """
 
 
 @pytest.fixture
 def held(stubbed: Workflow) -> Workflow:
     """The stub, with one dataset and an `evaluate` that waits."""
-    (stubbed.folder / "bin" / "lofi").write_text(HELD.format(python=sys.executable, program=str(STUB)))
+    write_lofi(stubbed.folder, HELD, STUB)
     stubbed.sweep.update(datasets={"digits-pope": {}}, stability_images=0)
     return stubbed
 
@@ -41,16 +41,9 @@ def until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None
 
 def kill_while_evaluating(workflow: Workflow, *arguments: str) -> None:
     """Start a run and kill Snakemake itself, nothing else, in the middle of `lofi evaluate`."""
-    with open(workflow.folder / "killed.txt", "w") as output:
-        process = subprocess.Popen(
-            workflow.command(*arguments), cwd=REPOSITORY, env=workflow.environment, stdout=output, stderr=output
-        )
-    try:
+    with workflow.running(*arguments) as process:
         until(lambda: (workflow.folder / "started").exists() or process.poll() is not None, "evaluate", 180)
-        assert process.poll() is None, (workflow.folder / "killed.txt").read_text() + workflow.logs()
-    finally:
-        process.kill()
-        process.wait()
+        assert process.poll() is None, workflow.said() + workflow.logs()
 
 
 def recover(workflow: Workflow, *arguments: str) -> list[str]:

@@ -112,13 +112,9 @@ def test_two_snakemakes_share_a_cache_and_leave_each_other_finished(tiny_model: 
     for name, methods in {"a": ("random", "lofi"), "b": ("lofi", "grid_1d")}.items():
         (tmp_path / name).mkdir()
         runs.append(Workflow(tmp_path / name, sweep(tiny_model, *methods, **shared)))
-    started = [
-        subprocess.Popen(
-            run.command("--cores", "1"), cwd=REPOSITORY, env=run.environment, stderr=subprocess.PIPE, text=True
-        )
-        for run in runs
-    ]
-    finish(*started)
+    with runs[0].running("--cores", "1") as one, runs[1].running("--cores", "1") as other:
+        runs[0].finish(one)
+        runs[1].finish(other)
     for run in runs:
         assert (run.folder / "reports/index.html").is_file()
         assert "Nothing to be done" in run.run()
