@@ -54,8 +54,10 @@ def made_processor() -> LlavaProcessor:
     )
 
 
-def made_model(depth: int = DEPTH) -> Adapter:
-    """The model with weights from a seed, in float32."""
+def made_model(
+    depth: int = DEPTH, *, width: int = WIDTH, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> Adapter:
+    """The model with weights from a seed."""
     processor = made_processor()
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(
@@ -68,11 +70,11 @@ def made_model(depth: int = DEPTH) -> Adapter:
         ),
         text_config=LlamaConfig(
             vocab_size=32_000,
-            hidden_size=WIDTH,
-            intermediate_size=2752,
+            hidden_size=width,
+            intermediate_size=width * 43 // 16,
             num_hidden_layers=depth,
-            num_attention_heads=16,
-            num_key_value_heads=16,
+            num_attention_heads=16 * width // WIDTH,
+            num_key_value_heads=16 * width // WIDTH,
             max_position_embeddings=4096,
             tie_word_embeddings=False,
         ),
@@ -82,7 +84,8 @@ def made_model(depth: int = DEPTH) -> Adapter:
         vision_feature_select_strategy="default",
     )
     torch.manual_seed(0)
-    model = LlavaForConditionalGeneration(config).eval().requires_grad_(False)
+    with torch.device(device):
+        model = LlavaForConditionalGeneration(config).eval().requires_grad_(False).to(dtype)
     model.generation_config.do_sample = False
     return Adapter(model, processor, get_family(config.to_dict(), "made"))
 

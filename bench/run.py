@@ -43,15 +43,20 @@ ITEMS = {
     "noop_rerun_1k_cells": "workflow",
     "report_scale": "report_scale",
     "report_2k_cells": "report_scale",
+    "gpu_lofi_share_of_prefill": "gpu",
+    "gpu_products_vs_eigh": "gpu",
+    "gpu_split_vs_mask": "gpu",
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("items", nargs="*", metavar="ITEM", help=f"of {', '.join(ITEMS)}; default: all")
-    names = parser.parse_args().items or list(ITEMS)
+    names = parser.parse_args().items or [name for name in ITEMS if can_run(name)]
     if unknown := sorted(set(names) - ITEMS.keys()):
         parser.error(f"unknown item {unknown[0]!r}; choose from {', '.join(ITEMS)}")
+    if lacking := [name for name in names if not can_run(name)]:
+        parser.error(f"{lacking[0]} needs a GPU, and CUDA finds none here")
     print(", ".join(f"{name} {value}" for name, value in {**here(), "clock": CLOCK, **versions()}.items()))
     print(HEADER, flush=True)
     for name in names:
@@ -61,6 +66,11 @@ def main() -> None:
 
 
 HEADER = f"{'item':28} {'median':>9} {'spread':>20} {'target':>10} {'met':>4}  reference"
+
+
+def can_run(name: str) -> bool:
+    """Whether this machine has what an item needs."""
+    return ITEMS[name] != "gpu" or torch.cuda.is_available()
 
 
 def here() -> dict[str, Any]:
