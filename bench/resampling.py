@@ -26,19 +26,18 @@ def made_up() -> duckdb.DuckDBPyConnection:
     con.execute(f"""
         CREATE TABLE outcomes AS
         SELECT
-            cell_id, 'sample-' || i AS sample_id, 'image-' || i % {IMAGES} AS cluster_id, true AS ok,
+            cell_id, i AS sample, i % {IMAGES} AS cluster, true AS ok,
             h >= 20 AS agrees, i % 4 > 0 AS full_correct, CASE WHEN h < 10 THEN false ELSE i % 4 > 0 END AS correct
         FROM (SELECT cell_id, i, hash(cell_id, i) % 100 AS h FROM grid, range({SAMPLES}) AS a(i))
     """)
     con.execute("""
         CREATE TABLE clusters AS
         SELECT
-            dataset, cell_id, cluster_id,
-            dense_rank() OVER (PARTITION BY dataset ORDER BY cluster_id)::INTEGER - 1 AS cluster,
+            dataset, cell_id, cluster,
             count(*) AS n, count_if(agrees) AS n_agree, count(*) AS n_graded, count_if(correct) AS n_correct,
             count_if(full_correct AND NOT correct) AS n_neg_flip, count_if(full_correct) AS n_full_correct
         FROM outcomes JOIN grid USING (cell_id)
-        GROUP BY dataset, cell_id, cluster_id
+        GROUP BY dataset, cell_id, cluster
     """)
     return con
 

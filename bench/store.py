@@ -12,6 +12,7 @@ from process import LOFI, taken
 from lofi.config import load
 from lofi.stats import aggregate, checks
 from lofi.stats.resample import DRAWS
+from lofi.stats.sql import run_sql
 from lofi.stats.uncertainty import resample
 
 SAMPLES = 5000  # of each of 52 cells of a (model, dataset)
@@ -36,12 +37,12 @@ def by_lofi(files: list[Path]) -> tuple[list[tuple[float, ...]], int]:
     with duckdb.connect() as con:
         aggregate._open_samples(con, files, files[0].parent)
         for name in ("macros", "answers"):
-            aggregate.run_sql(con, name)
+            run_sql(con, name)
         checks.check(con)
-        aggregate.run_sql(con, "outcomes")
+        run_sql(con, "outcomes")
         resample(con)
         rates = "mean(correct), mean(agrees), mean(neg_flip), mean(pos_flip)"
-        aggregate.run_sql(con, "flips")
+        run_sql(con, "flips")
         ((n_flips,),) = con.execute("SELECT count(*) FROM flips").fetchall()
         of_cells = con.execute(
             f"SELECT {rates}, any_value(COLUMNS('.*_(low|high)')) FROM outcomes JOIN intervals USING (cell_id)"

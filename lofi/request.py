@@ -46,7 +46,7 @@ class Need:
 ANSWERS = Need(memory=16_000, minutes=30, cell_memory=50, cell_minutes=10)
 # The same model, but a few images.
 FEW_IMAGES = Need(memory=16_000, minutes=30, cell_memory=50, cell_minutes=1)
-# DuckDB takes 4 GB at most, and resampling reads one dataset at a time.
+# DuckDB takes 3 GB at most, and resampling reads one dataset at a time.
 TABLES = Need(memory=8_000, minutes=30, cell_memory=10, cell_minutes=0.25)
 PAGE = Need(memory=4_000, minutes=30, cell_memory=2, cell_minutes=0.05)
 

@@ -13,7 +13,7 @@ from lofi.plan.timings import Timing, device_of, read_timings, stored_files
 from lofi.plan.work import Work, evaluations, work_apart, work_of
 from lofi.sweep import ModelSpec, Sweep
 
-ROW_BYTES = 2000  # of one stored answer, where none is stored yet; the demo's have 1,600
+ROW_BYTES = 2000  # of one stored answer, where none is stored yet; the demo's have 1,000
 SITES = 7  # whose mean visual tokens the reference stores
 SHARED_JOBS = 3  # aggregate, report and Snakemake's own `all`
 

@@ -97,5 +97,5 @@ def _caption(channel: str, keep: str, methods: Sequence[str], full: Sequence[Row
 
 def _how(query: str, rows: Sequence[Row]) -> How:
     n = sum(row["n"] for row in rows)
-    made_by = ("stats/confidences.sql", "stats/calibration.sql", "report/reliability.py:bins_query")
+    made_by = ("stats/confidences.sql", "stats/calibration.py", "report/reliability.py:bins_query")
     return How(query, made_by, f"n = {count(n, 'graded answer')} in {count(len(rows), 'bin')}")

@@ -15,19 +15,18 @@ from lofi import store
 from lofi.errors import UserError
 from lofi.scratch import scratch
 from lofi.stats import (
-    beyond_margin,
     certificates,
     checks,
     forecast,
     intervals,
-    measure_bounds,
+    measuring,
     points,
     self_agreement,
-    spectral_means,
-    texts,
+    spectral_tables,
     uncertainty,
 )
 from lofi.stats.metrics import declare
+from lofi.stats.sql import run_sql
 
 TABLES = (
     "cells",
@@ -54,19 +53,6 @@ TABLES = (
     "runs",
 )
 
-# The SQL files that `measures` is made from, in the order in which they need each other.
-MEASURED = (
-    "beside_full",
-    "answer_measures",
-    "option_samples",
-    "logit_measures",
-    "margins",
-    "text_measures",
-    "confidences",
-    "calibration",
-    "measure_sums",
-)
-
 
 def aggregate(
     files: Sequence[Path],
@@ -77,7 +63,7 @@ def aggregate(
     stability: Sequence[Path] = (),
     random: Sequence[str] = ("random",),
     progress: Callable[[str], None] = lambda message: None,
-    memory_limit: str = "4GB",
+    memory_limit: str = "3GB",
     threads: int | None = None,
 ) -> None:
     """Write `tables`/{cells,spectra,...}.parquet, and `database` with the same tables and a view `samples`.
@@ -146,12 +132,16 @@ def _build(
     certificates.make(con)
     progress("comparing spectra")
     run_sql(con, "runs")
-    con.register("spectral_means", spectral_means.means(con))
+    found = spectral_tables.make(con)
+    con.register("spectral_means", found.means)
     run_sql(con, "spectra")
+    _keep(con, {"sample_shifts": found.sample_shifts, "beyond_margin": found.beyond_margin})
     for name in ("cells", "timings", "categories", "flips"):
         run_sql(con, name)
     progress("measuring logits, texts and calibration")
-    _measure(con)
+    measuring.measure(con)
+    for name in ("margins", "answer_measures", "calibration", "measures", "averages"):
+        run_sql(con, name)
     progress("comparing what is kept under rounded features")
     run_sql(con, "kept_sets")
     con.register("stability_intervals", self_agreement.intervals(con))
@@ -160,34 +150,21 @@ def _build(
 
 
 def _explain(con: duckdb.DuckDBPyConnection, progress: Callable[[str], None]) -> None:
-    """Make the tables about what goes with changed answers: of cells, of single samples, and on data not yet seen."""
+    """Make the tables about what goes with changed answers: of cells, and on data not yet seen."""
     progress("correlating spectra with agreement")
     run_sql(con, "points")
     con.register("tests", points.tests(con))
     run_sql(con, "correlations")
-    progress("comparing the spectra of single samples")
-    made = dict(zip(("sample_shifts", "beyond_margin"), beyond_margin.tables(con), strict=True))
     progress("forecasting agreement without labels")
     run_sql(con, "forecast")
-    made |= dict(zip(("forecast", "forecast_cells"), forecast.forecast(forecast.read(con)), strict=True))
+    _keep(con, dict(zip(("forecast", "forecast_cells"), forecast.forecast(forecast.read(con)), strict=True)))
+
+
+def _keep(con: duckdb.DuckDBPyConnection, made: Mapping[str, pa.Table]) -> None:
+    """Make tables of what was made outside of SQL."""
     for name, table in made.items():
         con.register(f"made_{name}", table)
         con.execute(f"CREATE TABLE {name} AS FROM made_{name}")
-
-
-def _measure(con: duckdb.DuckDBPyConnection) -> None:
-    """Make the table `measures` and its companions."""
-    texts.register(con)
-    for name in MEASURED:
-        run_sql(con, name)
-    con.register("measure_bounds", measure_bounds.bounded(con))
-    for name in ("measures", "averages"):
-        run_sql(con, name)
-
-
-def run_sql(con: duckdb.DuckDBPyConnection, name: str) -> duckdb.DuckDBPyConnection:
-    """Run one of the SQL files beside this module."""
-    return con.execute(Path(__file__).with_name(f"{name}.sql").read_text(encoding="utf-8"))
 
 
 def _open_samples(con: duckdb.DuckDBPyConnection, files: Sequence[Path], tables: Path) -> None:

@@ -61,11 +61,31 @@ SELECT
     t_vision_ms, t_select_ms, t_prefill_ms, t_decode_ms
 FROM samples JOIN grid USING (model, dataset, method, keep, seed);
 
+-- The answers of full cells, their samples and images by number, in the order of their ids: what is joined and grouped
+-- by. Images on which no sample ran in any full cell come last, so that those that are resampled have no gaps.
+CREATE TEMP TABLE full_answers AS
+WITH images AS (
+    SELECT
+        dataset, cluster_id,
+        row_number() OVER (PARTITION BY dataset ORDER BY bool_or(ok) DESC, cluster_id)::INTEGER - 1 AS cluster
+    FROM answers JOIN (SELECT cell_id, dataset FROM grid) USING (cell_id)
+    WHERE cell_id = full_cell_id
+    GROUP BY dataset, cluster_id
+)
+SELECT
+    answers.*, cluster,
+    row_number() OVER (PARTITION BY cell_id ORDER BY sample_id)::INTEGER - 1 AS sample
+FROM answers
+JOIN (SELECT cell_id, dataset FROM grid) USING (cell_id)
+JOIN images USING (dataset, cluster_id)
+WHERE cell_id = full_cell_id;
+
 -- One row per sample of a cell, beside the same sample of its full cell.
 CREATE TEMP VIEW paired AS
 SELECT
     this.* EXCLUDE (ok),
     this.ok AND reference.ok AS ok,
+    reference.sample, reference.cluster,
     this.answer = reference.answer AS agrees,
     this.correct IS NOT NULL AND reference.correct IS NOT NULL AS graded,
     reference.correct AS full_correct,
@@ -82,12 +102,12 @@ SELECT
     reference.setting AS full_setting,
     reference.cluster_id AS full_cluster_id
 FROM answers AS this
-JOIN (FROM answers WHERE cell_id = full_cell_id) AS reference
+JOIN full_answers AS reference
     ON reference.cell_id = this.full_cell_id AND reference.sample_id = this.sample_id;
 
 -- How each model's full answers to a dataset were graded.
 CREATE TEMP VIEW full_scorers AS
 SELECT DISTINCT cell_id, model, dataset, scorer
-FROM (SELECT DISTINCT cell_id, setting FROM answers WHERE cell_id = full_cell_id AND ok)
+FROM (SELECT DISTINCT cell_id, setting FROM full_answers WHERE ok)
 JOIN settings USING (setting)
 JOIN grid USING (cell_id);

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 from scipy.stats import norm
@@ -13,10 +12,18 @@ from lofi.stats.correlate import BOOTSTRAPS, MIN_BLOCKS
 from lofi.stats.gaps import alike
 from lofi.stats.multiplicity import benjamini_hochberg
 from lofi.stats.resample import Booleans, Floats, Integers, draws_of_blocks, percentile_interval
-from lofi.stats.samplewise import Gain, auroc, gain, margin_terms, ranks, score_parts, spearman
-from lofi.stats.shifts import PRIMARY, Shifts, of_cells, token_sets
+from lofi.stats.samplewise import (
+    Gain,
+    auroc,
+    gain,
+    margin_terms,
+    rank_correlation,
+    ranks,
+    ranks_of_size,
+    score_parts,
+)
+from lofi.stats.shifts import PRIMARY, Shifts
 from lofi.stats.stored_spectra import TokenSet
-from lofi.store import STATISTICS
 
 SEED = 0
 MIN_CHANGED = 10  # answers of a cell that change, and that stay, before they are told apart
@@ -50,24 +57,35 @@ class Told:
     n_changed: Floats  # 0 where too few changed to be told apart
     spearman: Floats
     auroc: Floats
-    parts: Floats  # (samples, variables) of the score test; 0 where there is none
+    parts: Floats  # (variables, samples) of the score test; 0 where there is none
+    place: Integers  # (samples,) where these are among all that are looked at
 
 
 def tell(shifts: Shifts) -> Told:
-    """Look at every variable of one cell. Those with the same gaps go together: they share ranks and fits."""
-    samples, variables = shifts.dlog.shape
-    n, n_changed, parts = np.zeros(variables), np.zeros(variables), np.zeros((samples, variables))
+    """Look at every variable of one cell. Those with the same gaps go together: they share ranks and fits.
+
+    A variable that is the same in every sample has no part in the score test: what is left of it is rounding.
+    """
+    variables, samples = shifts.dlog.shape
+    n, n_changed, parts = np.zeros(variables), np.zeros(variables), np.zeros((variables, samples))
     rho, area = np.full(variables, np.nan), np.full(variables, np.nan)
-    for rows, columns in alike(_usable(shifts)):
-        dlog, changed = shifts.dlog[np.ix_(rows, columns)], shifts.changed[rows]
+    for rows, columns in alike(_usable(shifts).T):
+        whole = len(columns) == variables and rows.all()
+        dlog, changed = shifts.dlog if whole else shifts.dlog[np.ix_(columns, rows)], shifts.changed[rows]
         if len(changed) < 2 * MIN_CHANGED:
             continue
-        n[columns], rho[columns] = len(changed), spearman(dlog, shifts.kl[rows])
+        ranked = ranks(dlog)
+        n[columns], rho[columns] = len(changed), rank_correlation(ranked, ranks(shifts.kl[rows]))
         if too_few(changed, shifts.image[rows]) is None:
-            ranked = ranks(np.abs(dlog))
+            ranked = ranks_of_size(dlog, ranked)
             n_changed[columns], area[columns] = changed.sum(), auroc(ranked, changed)
-            parts[np.ix_(rows, columns)] = score_parts(ranked, changed, margin_terms(shifts.margin[rows]))
-    return Told(n, n_changed, rho, area, parts)
+            added = score_parts(ranked, changed, margin_terms(shifts.margin[rows]))
+            added[np.ptp(ranked, axis=1) == 0] = 0
+            if whole:
+                parts = added
+            else:
+                parts[np.ix_(columns, rows)] = added
+    return Told(n, n_changed, rho, area, parts, shifts.place)
 
 
 def too_few(changed: Booleans, image: Integers) -> str | None:
@@ -78,50 +96,34 @@ def too_few(changed: Booleans, image: Integers) -> str | None:
     return None if n_images >= MIN_IMAGES else f"{n_images} images; at least {MIN_IMAGES} are needed"
 
 
-def tables(con: duckdb.DuckDBPyConnection) -> tuple[pa.Table, pa.Table]:
-    """Both tables, from the published cells; one cell is held at a time."""
-    sets = token_sets(con)
-    variables = [(of, statistic) for of in sets for statistic in STATISTICS]
-    sizes = dict(con.execute("SELECT dataset, max(cluster) + 1 FROM clusters GROUP BY dataset").fetchall())
-    scores = {dataset: np.zeros((size, len(variables))) for dataset, size in sizes.items()}
-    told, pairs, cells = [], [], []
-    for shifts in of_cells(con, sets):
-        found = tell(shifts)
-        np.add.at(scores[shifts.cell.dataset], shifts.image, found.parts)
-        told.append(np.stack([found.n, found.n_changed, found.spearman, found.auroc]))
-        pairs.append(f"{shifts.cell.model}/{shifts.cell.dataset}")
-        if PRIMARY in variables:
-            cells.append(_of_cell(shifts, variables.index(PRIMARY), sizes[shifts.cell.dataset]))
-    beyond = pa.Table.from_pylist(list(_rows(cells)), schema=BEYOND_MARGIN)
-    if not told:
-        return SAMPLE_SHIFTS.empty_table(), beyond
-    return _sample_shifts(variables, np.stack(told), np.unique(pairs, return_inverse=True)[1], scores), beyond
-
-
 def _usable(shifts: Shifts) -> Booleans:
-    """Mark where a sample has all that is looked at, (samples, variables)."""
-    return np.asarray(np.isfinite(shifts.dlog) & (np.isfinite(shifts.kl) & np.isfinite(shifts.margin))[:, None])
+    """Mark where a sample has all that is looked at, (variables, samples)."""
+    return np.asarray(np.isfinite(shifts.dlog) & (np.isfinite(shifts.kl) & np.isfinite(shifts.margin)))
 
 
-def _sample_shifts(
-    variables: Sequence[tuple[TokenSet, str]], told: Floats, pairs: Integers, scores: dict[str, Floats]
+def sample_shifts(
+    variables: Sequence[tuple[TokenSet, str]], told: Sequence[Floats], pairs: Sequence[str], scores: Sequence[Floats]
 ) -> pa.Table:
     """Means over cells with intervals over (model, dataset), and the score test over all cells and images.
 
-    told: (cells, 4, variables); pairs: (cells,); scores: dataset -> (images, variables).
+    told: of each cell n, n_changed, spearman and auroc, (4, variables); pairs: its (model, dataset); scores: of each
+    dataset, (variables, images).
     """
-    n, n_changed, rho, area = told.transpose(1, 0, 2)
-    total = sum(part.sum(axis=0) for part in scores.values())
-    spread = np.sqrt(sum((part**2).sum(axis=0) for part in scores.values()))
+    if not told:
+        return SAMPLE_SHIFTS.empty_table()
+    blocks = np.unique(pairs, return_inverse=True)[1]
+    n, n_changed, rho, area = np.stack(told, axis=1)
+    total = sum(part.sum(axis=1) for part in scores)
+    spread = np.sqrt(sum((part**2).sum(axis=1) for part in scores))
     z = np.divide(total, spread, out=np.full(len(variables), np.nan), where=spread > 0)
     p = np.where(np.isfinite(z), 2 * norm.sf(np.abs(z)), np.nan)
     primary = np.array([variable == PRIMARY for variable in variables])
     adjusted = np.where(primary, p, benjamini_hochberg(np.where(primary, np.nan, p)))
     numbers = {
         **{"n_cells": np.isfinite(rho).sum(axis=0), "n_samples": n.sum(axis=0).astype(np.int64)},
-        **_mean("spearman", rho, pairs),
+        **_mean("spearman", rho, blocks),
         **{"n_cells_told": np.isfinite(area).sum(axis=0), "n_changed": n_changed.sum(axis=0).astype(np.int64)},
-        **_mean("auroc", area, pairs),
+        **_mean("auroc", area, blocks),
         **{"z": z, "p": p, "p_adjusted": adjusted},
     }
     named = {
@@ -157,15 +159,21 @@ class OfCell:
     note: str | None
 
 
-def _of_cell(shifts: Shifts, variable: int, n_images: int) -> OfCell:
-    rows = _usable(shifts)[:, variable]
+def of_cell(shifts: Shifts, dlog: Floats, n_images: int) -> OfCell:
+    """What the primary shift, (samples,), adds in one cell."""
+    rows = np.isfinite(dlog) & np.isfinite(shifts.kl) & np.isfinite(shifts.margin)
     changed, image = shifts.changed[rows], shifts.image[rows]
     note = too_few(changed, image)
     found = None
     if note is None:
-        ranked = ranks(np.abs(shifts.dlog[rows, variable]))
+        ranked = ranks(np.abs(dlog[rows]))
         found = gain(ranked, changed, margin_terms(shifts.margin[rows]), image, n_images)
     return OfCell(shifts.cell, len(changed), int(changed.sum()), found, note)
+
+
+def beyond_margin(cells: Sequence[OfCell]) -> pa.Table:
+    """All of them as a table."""
+    return pa.Table.from_pylist(list(_rows(cells)), schema=BEYOND_MARGIN)
 
 
 def _rows(cells: Sequence[OfCell]) -> Iterator[dict[str, object]]:

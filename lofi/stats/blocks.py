@@ -135,12 +135,11 @@ def _answers(con: duckdb.DuckDBPyConnection, cells: list[int]) -> Answers:
         "SELECT ok, ok AND agrees AS agrees, ok AND correct IS NOT NULL AS graded,"
         " ok AND coalesce(correct, false) AS correct, ok AND coalesce(full_correct, false) AS full_correct"
         # the bounds let DuckDB pass over most rows of other cells unread: a cell's rows lie together
-        " FROM outcomes WHERE cell_id BETWEEN ? AND ? AND list_contains(?, cell_id) ORDER BY cell_id, sample_id",
+        " FROM outcomes WHERE cell_id BETWEEN ? AND ? AND list_contains(?, cell_id) ORDER BY cell_id, sample",
         [min(cells), max(cells), cells],
     ).fetchnumpy()
     numbered = con.execute(
-        "SELECT dense_rank() OVER (ORDER BY cluster_id) - 1 AS cluster FROM outcomes WHERE cell_id = ?"
-        " ORDER BY sample_id",
+        "SELECT dense_rank() OVER (ORDER BY cluster) - 1 AS cluster FROM outcomes WHERE cell_id = ? ORDER BY sample",
         [cells[0]],
     ).fetchnumpy()
     flags = [np.asarray(rows[name], dtype=bool).reshape(len(cells), -1) for name in _FLAGS]

@@ -8,24 +8,27 @@ references_of AS (
     FROM grid
     GROUP BY model, dataset
 ),
-full_ids AS (SELECT cell_id AS full_cell_id, sample_id FROM answers WHERE cell_id = full_cell_id),
+full_ids AS (SELECT cell_id AS full_cell_id, sample_id FROM full_answers),
+-- Where each row of a cell has its one partner in the full cell, and each sample of that has one here, no id is repeated,
+-- foreign or absent; only other cells are looked at one by one.
+whole_cells AS (
+    SELECT cell_id
+    FROM (SELECT cell_id, count(*) AS n, count(DISTINCT sample) AS n_samples FROM paired GROUP BY cell_id)
+    JOIN grid USING (cell_id)
+    JOIN (SELECT full_cell_id, count(*) AS n_full FROM full_ids GROUP BY full_cell_id) USING (full_cell_id)
+    WHERE n = n_rows AND n = n_full AND n_samples = n_full
+),
+odd_cells AS (SELECT cell_id, full_cell_id FROM grid ANTI JOIN whole_cells USING (cell_id)),
+odd_ids AS (SELECT cell_id, full_cell_id, sample_id FROM answers SEMI JOIN odd_cells USING (cell_id)),
 foreign_ids AS (
     SELECT cell_id, sample_id
-    FROM answers ANTI JOIN full_ids USING (full_cell_id, sample_id)
+    FROM odd_ids ANTI JOIN full_ids USING (full_cell_id, sample_id)
     WHERE full_cell_id IS NOT NULL
-),
--- A cell that pairs fewer samples than its full cell has lacks some; only such cells are looked at one by one.
-short_cells AS (
-    SELECT cell_id, full_cell_id
-    FROM grid
-    LEFT JOIN (SELECT cell_id, count(DISTINCT sample_id) AS n FROM paired GROUP BY cell_id) USING (cell_id)
-    JOIN (SELECT full_cell_id, count(*) AS n_full FROM full_ids GROUP BY full_cell_id) USING (full_cell_id)
-    WHERE coalesce(n, 0) < n_full
 ),
 absent_ids AS (
     SELECT cell_id, sample_id
-    FROM short_cells JOIN full_ids USING (full_cell_id)
-    ANTI JOIN answers USING (cell_id, sample_id)
+    FROM odd_cells JOIN full_ids USING (full_cell_id)
+    ANTI JOIN odd_ids USING (cell_id, sample_id)
 ),
 bad_pairs AS (
     SELECT
@@ -53,7 +56,7 @@ problems AS (
     UNION ALL
     SELECT 2, 'many_floor', cell_id, NULL FROM references_of WHERE n_floor > 1
     UNION ALL
-    SELECT 3, 'repeated', cell_id, sample_id FROM answers GROUP BY cell_id, sample_id HAVING count(*) > 1
+    SELECT 3, 'repeated', cell_id, sample_id FROM odd_ids GROUP BY cell_id, sample_id HAVING count(*) > 1
     UNION ALL
     SELECT 4, 'foreign_ids', cell_id, sample_id FROM foreign_ids
     UNION ALL

@@ -1,16 +1,15 @@
 -- How sure each answer is, and whether it is right, here and in the full run: the highest probability over the options
 -- where the answer is read from them, the likelihood of the whole text where it is generated.
-CREATE TEMP TABLE confidences AS
-WITH
-paired_confidences AS (
+CREATE OR REPLACE TEMP TABLE confidences AS
+WITH paired_confidences AS (
     SELECT
-        cell_id, 'options' AS channel, cluster_id, sample_id, correct, full_correct, confidence, full_confidence,
+        cell_id, 'options' AS channel, cluster, sample, correct, full_correct, confidence, full_confidence,
         brier, full_brier
     FROM option_samples
     WHERE NOT generated
     UNION ALL
     SELECT
-        cell_id, 'text', cluster_id, sample_id, correct, full_correct, confidence, full_confidence,
+        cell_id, 'text', cluster, sample, correct, full_correct, confidence, full_confidence,
         (confidence - correct::INTEGER) ** 2, (full_confidence - full_correct::INTEGER) ** 2
     FROM (
         SELECT
@@ -21,9 +20,5 @@ paired_confidences AS (
         WHERE generated AND len(gen_logprobs) > 0 AND len(full_gen_logprobs) > 0
     )
 )
-SELECT cell_id, channel, cluster_id, sample_id, unnest([
-    {of_full: false, confidence: confidence, correct: correct, brier: brier},
-    {of_full: true, confidence: full_confidence, correct: full_correct, brier: full_brier}
-], recursive := true)
 FROM paired_confidences
 WHERE correct IS NOT NULL AND full_correct IS NOT NULL AND isfinite(confidence) AND isfinite(full_confidence);

@@ -9,7 +9,9 @@ WITH changed AS (
             WHEN wrong_to_other THEN 'wrong_to_other'
             WHEN right_to_other THEN 'right_to_other'
         END AS class
-    FROM outcomes JOIN grid USING (cell_id)
+    FROM outcomes
+    JOIN grid USING (cell_id, full_cell_id)
+    JOIN sample_ids USING (full_cell_id, sample)
     WHERE ok AND NOT agrees
 )
 SELECT

@@ -1,5 +1,5 @@
 -- What the logits at the first answer position say: of the options alone, renormalised, and of all tokens.
-CREATE TEMP TABLE logit_measures AS
+CREATE OR REPLACE TEMP TABLE logit_measures AS
 WITH
 of_options AS (
     SELECT
@@ -14,30 +14,18 @@ of_options AS (
     FROM option_samples
     GROUP BY cell_id
 ),
--- The full model's first token a* among the tokens that lead here; its rank is known only where it is one of those.
-token_samples AS (
-    SELECT
-        cell_id, kl_full_to_this AS kl, kl_this_to_full AS kl_reverse, js, tv,
-        list_position(topk_token_ids, full_topk_token_ids[1]) AS place,
-        len(topk_token_ids) >= 5 AS ranked,
-        -- how far a* is ahead of the best other token, as the full model's margin is where there are no options
-        CASE WHEN len(option_logprobs) = 0 THEN
-            ref_topk_logprobs[1]::DOUBLE - topk_logprobs[CASE WHEN place = 1 THEN 2 ELSE 1 END]
-        END AS answer_margin,
-        full_margin
-    FROM beside_full
-),
+-- The rank of the full model's first token is known only where it is among the tokens that lead here.
 of_tokens AS (
     SELECT
         cell_id,
-        count(finite(kl)) AS n, count(finite(answer_margin - full_margin)) AS n_margin,
-        mean(kl) AS kl, mean(kl_reverse) AS kl_reverse, mean(js) AS js, mean(tv) AS tv,
+        count(finite(kl_full_to_this)) AS n, count(finite(answer_margin - full_margin)) AS n_margin,
+        mean(kl_full_to_this) AS kl, mean(kl_this_to_full) AS kl_reverse, mean(js) AS js, mean(tv) AS tv,
         count_if(ranked)::BIGINT AS n_ranked,
         mean(CASE WHEN ranked THEN coalesce(place = 1, false) END) AS same_first_token,
         mean(CASE WHEN ranked THEN coalesce(place <= 5, false) END) AS full_in_top5,
         mean_where_both(answer_margin, full_margin, answer_margin) AS answer_margin,
         mean_where_both(answer_margin, full_margin, answer_margin - full_margin) AS margin_change
-    FROM token_samples
+    FROM beside_full
     GROUP BY cell_id
 )
 SELECT cell_id, 'options' AS channel, unnest([

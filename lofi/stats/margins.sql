@@ -2,7 +2,7 @@
 -- all tokens, and the two are no one scale.
 CREATE TEMP VIEW by_margin AS
 SELECT
-    cell_id, full_cell_id, sample_id, agrees, neg_flip, full_margin AS margin,
+    cell_id, full_cell_id, sample, agrees, neg_flip, full_margin AS margin,
     CASE WHEN n_options > 0 THEN 'options' ELSE 'tokens' END AS channel
 FROM outcomes
 WHERE ok AND isfinite(full_margin);
@@ -11,8 +11,8 @@ WHERE ok AND isfinite(full_margin);
 CREATE TABLE margins AS
 WITH fifths AS (
     SELECT
-        cell_id AS full_cell_id, sample_id,
-        ntile(5) OVER (PARTITION BY cell_id, channel ORDER BY margin, sample_id) AS fifth
+        cell_id AS full_cell_id, sample,
+        ntile(5) OVER (PARTITION BY cell_id, channel ORDER BY margin, sample) AS fifth
     FROM by_margin
     WHERE cell_id = full_cell_id
 )
@@ -25,7 +25,7 @@ SELECT
     count(neg_flip) AS n_graded,
     mean(neg_flip) AS neg_flip
 FROM by_margin
-JOIN fifths USING (full_cell_id, sample_id)
+JOIN fifths USING (full_cell_id, sample)
 JOIN grid USING (cell_id)
 GROUP BY ALL
 ORDER BY model, dataset, method, keep, seed, channel, fifth;

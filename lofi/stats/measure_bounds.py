@@ -1,15 +1,28 @@
 """Intervals of measures and of their excess over the noise floor, resampling images."""
 
+import math
 from collections.abc import Iterator
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 
-from lofi.stats.resample import DRAWS, Floats, acceleration, bca_interval, dataset_seed, divide, drawn_sums
+from lofi.stats import calibration
+from lofi.stats.calibration import BINS, Confidences
+from lofi.stats.resample import DRAWS, Floats, Integers, acceleration, bca_interval, dataset_seed, divide, drawn_sums
 
 NUMBERS_AT_ONCE = 10_000_000  # sums by image, or draws, of the cells that are held together
-BINS = 15  # of the expected calibration error, each of this run and of the full run
+# Of each measure that has intervals and is a mean: what noise can move in a sample, and the samples. The other, `ece`,
+# has a sum for each bin of this run, and then one for each of the full run.
+MOVED = {
+    ("answer", "divergence_rate"): ("(NOT agrees)::INTEGER", "outcomes WHERE ok"),
+    ("tokens", "kl"): ("kl", "outcomes WHERE ok"),
+    ("options", "kl"): ("kl", "option_samples WHERE true"),
+    ("options", "answer_margin"): ("margin_change", "option_samples WHERE true"),
+    ("options", "nll"): ("nll - full_nll", "option_samples WHERE true"),
+    ("options", "brier"): ("brier - full_brier", "confidences WHERE channel = 'options'"),
+    ("text", "brier"): ("brier - full_brier", "confidences WHERE channel = 'text'"),
+}
 BOUNDS = pa.schema(
     [
         ("cell_id", pa.int32()),
@@ -23,21 +36,24 @@ BOUNDS = pa.schema(
 )
 
 
-def bounded(con: duckdb.DuckDBPyConnection) -> pa.Table:
-    """One row per cell and measure of `measure_sums`; NULL where there is no interval, or no floor to exceed."""
-    groups = con.execute(
-        "SELECT channel, measure, dataset, model, list(DISTINCT cell_id ORDER BY cell_id),"
-        " max(cell_id) FILTER (method = 'floor'), 1 + max(part)"
-        " FROM measure_sums JOIN grid USING (cell_id) GROUP BY ALL ORDER BY dataset, model, channel, measure"
-    ).fetchall()
-    sizes = dict(con.execute("SELECT dataset, max(cluster) + 1 FROM clusters GROUP BY dataset").fetchall())
+def bounded(con: duckdb.DuckDBPyConnection, dataset: str, cells: list[int], floor: int | None) -> pa.Table:
+    """One row per cell of a (model, dataset) and measure that has something to resample.
+
+    NULL where there is no interval, or no floor to exceed.
+    """
+    last = con.execute("SELECT max(cluster) FROM clusters WHERE dataset = ?", [dataset]).fetchall()[0][0]
+    images = 0 if last is None else last + 1
     parts = [BOUNDS.empty_table()]
-    for channel, measure, dataset, _, cells, floor, n_parts in groups:
-        shape = sizes[dataset], 2 * BINS if measure == "ece" else n_parts
-        noise = _figures(_sums(con, channel, measure, [floor], shape), dataset) if floor else None
-        for some in _chunks(cells, max(sizes[dataset], DRAWS) * (shape[1] + 1)):
-            found = _figures(_sums(con, channel, measure, some, shape), dataset)
-            parts.append(_as_table(some, channel, measure, found, noise))
+    for of in (*MOVED, ("options", "ece"), ("text", "ece")):
+        noise = None
+        if floor and (sums := _sums(con, of, [floor], images)).any():
+            noise = _figures(sums, dataset)
+        for some in _chunks(cells, max(images, DRAWS) * (2 * BINS + 1 if of[1] == "ece" else 2)):
+            sums = _sums(con, of, some, images)
+            known = np.flatnonzero(sums[:, :, -1].any(axis=0))
+            if len(known):
+                found = _figures(sums[:, known], dataset)
+                parts.append(_as_table([some[at] for at in known], *of, found, noise))
     return pa.concat_tables(parts)
 
 
@@ -48,20 +64,52 @@ def _chunks(cells: list[int], numbers: int) -> Iterator[list[int]]:
         yield cells[start : start + at_once]
 
 
-def _sums(
-    con: duckdb.DuckDBPyConnection, channel: str, measure: str, cells: list[int], shape: tuple[int, int]
-) -> Floats:
-    """The parts of each cell by image, and how many samples: (clusters, cells, parts + 1). shape: (clusters, parts)."""
-    rows = con.execute(
-        "SELECT cluster, cell_id, part, total, n FROM measure_sums"
-        " WHERE channel = ? AND measure = ? AND cell_id BETWEEN ? AND ?",  # ids run through a model's dataset
-        [channel, measure, cells[0], cells[-1]],
-    ).fetchnumpy()
-    sums = np.zeros((shape[0], len(cells), shape[1] + 1))
-    place = rows["cluster"], np.searchsorted(cells, rows["cell_id"])
-    sums[*place, rows["part"]] = rows["total"]
-    np.add.at(sums[:, :, -1], place, rows["n"])
-    return np.concatenate([_addable(sums[:, :, :-1]), sums[:, :, -1:]], axis=2)
+def _sums(con: duckdb.DuckDBPyConnection, of: tuple[str, str], cells: list[int], images: int) -> Floats:
+    """The parts of a measure of each cell by image, and how many samples: (images, cells, parts + 1)."""
+    if of in MOVED:
+        moved, samples = MOVED[of]
+        rows = con.execute(
+            f"SELECT cell_id, cluster, ({moved})::DOUBLE AS moved FROM {samples} AND isfinite(moved)"
+            " AND cell_id BETWEEN ? AND ?",  # ids run through a model's dataset
+            [cells[0], cells[-1]],
+        ).fetchnumpy()
+        cell = np.searchsorted(cells, rows["cell_id"])
+        image, part, values = rows["cluster"].astype(np.int64), np.zeros(len(cell), dtype=np.int64), rows["moved"]
+        n, shape = np.bincount(image * len(cells) + cell, minlength=images * len(cells)), (images, len(cells), 1)
+    else:
+        found = calibration.read(con, of[0], cells)
+        cell, image, part, values = _gaps(found, cells)
+        own = slice(len(found.cell))
+        n = np.bincount(image[own] * len(cells) + cell[own], minlength=images * len(cells))
+        shape = (images, len(cells), 2 * BINS)
+    place = (image * len(cells) + cell) * shape[2] + part
+    even = _even(values, cell, n.reshape(images, -1))
+    sums = np.bincount(place, weights=even, minlength=math.prod(shape)).astype(np.float64)
+    return np.concatenate([_addable(sums.reshape(shape)), n.reshape(*shape[:2], 1).astype(np.float64)], axis=2)
+
+
+def _gaps(found: Confidences, cells: list[int]) -> tuple[Integers, Integers, Integers, Floats]:
+    """Of every sample in this run, and then of every one in the full run, each (2 n,).
+
+    Its cell by place, its image, its bin, and by how much it is too sure.
+    """
+    parts = list(found.cells())
+    bins = [calibration.mass_bins(part.confidence) for _, part in parts]
+    bins += [BINS + calibration.mass_bins(part.full_confidence) for _, part in parts]
+    gaps = np.concatenate([found.confidence - found.correct, found.full_confidence - found.full_correct])
+    cell = np.tile(np.searchsorted(cells, found.cell), 2)
+    return cell, np.tile(found.cluster, 2), np.concatenate([np.empty(0, dtype=np.int64), *bins]), gaps
+
+
+def _even(values: Floats, cell: Integers, n: Integers) -> Floats:
+    """Values rounded so that those of an image add up to the same in whatever order the rows come.
+
+    To 52 bits below the greatest of the cell, less those that so many samples of an image take; n: (images, cells).
+    """
+    most = np.zeros(n.shape[1])
+    np.maximum.at(most, cell, np.abs(values))
+    shift = np.ldexp(1.5, np.frexp(most)[1] + int(n.max(initial=0)).bit_length())[cell]
+    return np.asarray((values + shift) - shift, dtype=np.float64)
 
 
 def _addable(sums: Floats) -> Floats:

@@ -1,42 +1,42 @@
 -- What the logits of the options say of each sample, P the full model's and Q this run's: probabilities over the options
 -- alone. a* is the option that the full model prefers.
-CREATE TEMP MACRO log_sum_exp(logs) AS list_max(logs) + ln(list_sum(list_transform(logs, lambda x: exp(x - list_max(logs)))));
-CREATE TEMP MACRO minus_each(logs, total_of) AS list_transform(logs, lambda x: x - total_of);
-CREATE TEMP MACRO list_kl(p, log_p, log_q) AS greatest(0, list_dot_product(p, log_p) - list_dot_product(p, log_q));
-CREATE TEMP MACRO mean_ranks(xs) AS list_transform(
+CREATE OR REPLACE TEMP MACRO log_sum_exp(logs) AS list_max(logs) + ln(list_sum(list_transform(logs, lambda x: exp(x - list_max(logs)))));
+CREATE OR REPLACE TEMP MACRO minus_each(logs, total_of) AS list_transform(logs, lambda x: x - total_of);
+CREATE OR REPLACE TEMP MACRO list_kl(p, log_p, log_q) AS greatest(0, list_dot_product(p, log_p) - list_dot_product(p, log_q));
+CREATE OR REPLACE TEMP MACRO mean_ranks(xs) AS list_transform(
     xs, lambda x: len(list_filter(xs, lambda y: y < x)) + (len(list_filter(xs, lambda y: y = x)) + 1) / 2
 );
 -- Pearson's r of two lists; NULL where one of them is constant.
-CREATE TEMP MACRO list_pearson(xs, ys) AS
+CREATE OR REPLACE TEMP MACRO list_pearson(xs, ys) AS
     (len(xs) * list_dot_product(xs, ys) - list_sum(xs) * list_sum(ys)) / nullif(
         sqrt(len(xs) * list_dot_product(xs, xs) - list_sum(xs) ** 2)
         * sqrt(len(ys) * list_dot_product(ys, ys) - list_sum(ys) ** 2), 0
     );
 -- sign(x_i - x_j) over all i, j: their product adds up to twice the concordant minus the discordant pairs.
-CREATE TEMP MACRO pair_signs(xs) AS flatten(
+CREATE OR REPLACE TEMP MACRO pair_signs(xs) AS flatten(
     list_transform(xs, lambda x: list_transform(xs, lambda y: sign(x - y)::DOUBLE))
 );
-CREATE TEMP MACRO list_kendall(a, b) AS
+CREATE OR REPLACE TEMP MACRO list_kendall(a, b) AS
     list_dot_product(a, b) / nullif(sqrt(list_dot_product(a, a) * list_dot_product(b, b)), 0);
 
 -- How far the option at a place is ahead of the best of the others.
-CREATE TEMP MACRO ahead(logs, place) AS
+CREATE OR REPLACE TEMP MACRO ahead(logs, place) AS
     logs[place] - list_max(list_concat(list_slice(logs, 1, place - 1), list_slice(logs, place + 1, len(logs))));
 
-CREATE TEMP TABLE option_samples AS
+CREATE OR REPLACE TEMP TABLE option_samples AS
 WITH
 raw AS (
     SELECT
-        cell_id, cluster_id, sample_id, generated, target, option_labels, correct, full_correct,
-        option_logprobs::DOUBLE[] AS z, full_option_logprobs::DOUBLE[] AS full_z
+        cell_id, cluster, sample, generated, correct, full_correct,
+        option_logprobs::DOUBLE[] AS z, full_option_logprobs::DOUBLE[] AS full_z, target_place AS y
     FROM beside_full
-    WHERE len(option_logprobs) >= 2 AND len(full_option_logprobs) = len(option_logprobs)
+    WHERE option_logprobs IS NOT NULL
 ),
 totals AS (SELECT *, log_sum_exp(z) AS z_total, log_sum_exp(full_z) AS full_z_total FROM raw),
 logs AS (
     SELECT
         *, minus_each(z, z_total) AS log_q, minus_each(full_z, full_z_total) AS log_p,
-        list_position(full_z, list_max(full_z)) AS a, list_position(option_labels, target) AS y
+        list_position(full_z, list_max(full_z)) AS a
     FROM totals
 ),
 shares AS (
@@ -50,7 +50,7 @@ shares AS (
     FROM logs
 )
 SELECT
-    cell_id, cluster_id, sample_id, generated, correct, full_correct,
+    cell_id, cluster, sample, generated, correct, full_correct,
     list_kl(p, log_p, log_q) AS kl,
     list_kl(q, log_q, log_p) AS kl_reverse,
     (list_kl(p, log_p, log_m) + list_kl(q, log_q, log_m)) / 2 AS js,

@@ -2,7 +2,7 @@
 -- 1 - agreement = neg_flip + pos_flip + wrong_to_other + right_to_other. All NULL where there is no grade.
 CREATE TEMP TABLE outcomes AS
 SELECT
-    cell_id, full_cell_id, sample_id, cluster_id, category, l2_category, group_key, figure_key, unrotated,
+    cell_id, full_cell_id, sample, cluster, category, l2_category, group_key, figure_key, unrotated,
     ok, agrees, unparsed, full_unparsed, says_yes, full_says_yes,
     task_type, n_options, position, full_position, answer_key, full_answer_key,
     CASE WHEN graded THEN NOT agrees AND full_correct AND NOT correct END AS neg_flip,
@@ -17,19 +17,21 @@ SELECT
     t_vision_ms, t_select_ms, t_prefill_ms, t_decode_ms
 FROM paired;
 
+CREATE TEMP TABLE sample_ids AS SELECT cell_id AS full_cell_id, sample, sample_id, cluster FROM full_answers;
+
 DROP VIEW full_scorers;
 DROP VIEW paired;
+DROP TABLE full_answers;
 DROP TABLE answers;
 
 -- Sums by image, for the bootstrap: images are what is resampled, since questions about one image go together.
 CREATE TEMP TABLE clusters AS
 SELECT
-    dataset, cell_id, cluster_id,
-    dense_rank() OVER (PARTITION BY dataset ORDER BY cluster_id)::INTEGER - 1 AS cluster,
+    dataset, cell_id, cluster,
     count(*) AS n, occurrences(agrees) AS n_agree,
     count(correct) AS n_graded, coalesce(occurrences(correct), 0) AS n_correct,
     coalesce(occurrences(neg_flip), 0) AS n_neg_flip,
     coalesce(occurrences(full_correct), 0) AS n_full_correct
 FROM outcomes JOIN grid USING (cell_id)
 WHERE ok
-GROUP BY dataset, cell_id, cluster_id;
+GROUP BY dataset, cell_id, cluster;

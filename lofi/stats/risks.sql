@@ -21,7 +21,7 @@ of_images AS (
             {risk: 'divergence', events: count_if(NOT ok OR NOT agrees)::INTEGER}
         ], recursive := true)
     FROM outcomes
-    GROUP BY cell_id, cluster_id
+    GROUP BY cell_id, cluster
 ),
 of_patterns AS (
     SELECT cell_id, risk, samples, events, count(*)::INTEGER AS images

@@ -11,38 +11,105 @@ FOLDS = 5
 STEPS = 50  # of Newton, none longer than STRIDE; a fit that moves no more stops earlier
 STRIDE = 4.0
 STILL = 1e-8
+STEPS_OF_SORT = 65535.0
+EXCHANGES = 8  # of neighbours, before a column is sorted by comparing
+LEAST_SPAN = 1e-300  # of a column that has steps
+MOST_FALLS = 0.05  # of a column's numbers, that it is worth to exchange
 SHRINKAGE = 1e-5  # of all slopes, so that a fit to separated samples ends
 
 
 def ranks(values: Floats) -> Floats:
-    """Mean ranks of each column, spread over (0, 1); values: (n, ...)."""
-    columns = np.ascontiguousarray(values.reshape(len(values), -1).T)
-    order = np.argsort(columns, axis=1)
-    ordered = np.take_along_axis(columns, order, axis=1)
-    tied = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)  # the others need no means, and most have no ties
-    places = np.empty(columns.shape)
-    np.put_along_axis(places, order, np.arange(1.0, len(values) + 1)[None], axis=1)
+    """Mean ranks along the last axis, spread over (0, 1); values: (..., n)."""
+    columns = np.ascontiguousarray(values.reshape(-1, values.shape[-1]))
+    place, ordered = sort_places(columns)
+    spread = (np.arange(columns.shape[1]) + 0.5) / columns.shape[1]
+    same = ordered[:, 1:] == ordered[:, :-1]
+    tied = same.any(axis=1)  # the others need no means, and most have no ties
+    places = np.broadcast_to(spread, columns.shape)
     if tied.any():
-        places[tied] = rankdata(columns[tied], axis=1)
-    return ((np.ascontiguousarray(places.T) - 0.5) / len(values)).reshape(values.shape)
+        places = places.copy()
+        places[tied] = _mean_places(same[tied], spread)
+    found = np.empty(columns.size)
+    found[place] = places
+    return found.reshape(values.shape)
 
 
-def spearman(x: Floats, y: Floats) -> Floats:
-    """Spearman of each column with y, (columns,); x: (n, columns), y: (n,). NaN where a side is constant."""
-    a, b = ranks(x), ranks(y)
-    a, b = a - a.mean(axis=0), b - b.mean()
-    size = np.linalg.norm(a, axis=0) * np.linalg.norm(b)
-    found: Floats = np.divide(b @ a, size, out=np.full(len(size), np.nan), where=size > 1e-9)
+def ranks_of_size(values: Floats, ranked: Floats) -> Floats:
+    """`ranks` of the absolute values, both (columns, n); ranked: `ranks` of the values.
+
+    They have the same order, or the opposite one, in a column whose values all have one sign.
+    """
+    negative = values.max(axis=1) <= 0
+    mixed = ~negative & (values.min(axis=1) < 0)
+    found = np.where(negative[:, None], 1 - ranked, ranked)
+    found[mixed] = ranks(np.abs(values[mixed]))
+    return found
+
+
+def sort_places(columns: Floats) -> tuple[Integers, Floats]:
+    """Where in the whole array the first, second, ... number of each column is, and the numbers; both (columns, n).
+
+    NumPy sorts 16-bit integers by counting them, several times as fast as it compares floats. So columns are sorted by
+    65,536 steps from their least to their greatest number, and neighbours within a step change places until all are in
+    order. Where too many lie within a step, comparing is what is left.
+    """
+    low, high = columns.min(axis=1, keepdims=True, initial=np.inf), columns.max(axis=1, keepdims=True, initial=-np.inf)
+    scale = np.divide(STEPS_OF_SORT, high - low, out=np.zeros(low.shape), where=high - low > LEAST_SPAN)
+    starts = np.arange(len(columns))[:, None] * columns.shape[1]
+    place = np.argsort(((columns - low) * scale).astype(np.uint16), axis=1, kind="stable") + starts
+    ordered = columns.take(place)
+    falls = np.zeros(columns.shape, dtype=bool)
+    np.less(ordered[:, 1:], ordered[:, :-1], out=falls[:, :-1])
+    crowded = np.count_nonzero(falls, axis=1) > MOST_FALLS * columns.shape[1]
+    falls[crowded] = False
+    crowded[_exchanged(place.ravel(), ordered.ravel(), np.flatnonzero(falls), columns.shape[1])] = True
+    place[crowded] = np.argsort(columns[crowded], axis=1) + starts[crowded]
+    ordered[crowded] = columns.take(place[crowded])
+    return place, ordered
+
+
+def _exchanged(place: Integers, ordered: Floats, falls: Integers, n: int) -> Integers:
+    """Let neighbours change places that are the wrong way round; which columns are in no order after so many rounds.
+
+    place, ordered: columns of n numbers in a row; falls: where the next number of the same column is less.
+    """
+    for _ in range(EXCHANGES):
+        if not len(falls):
+            break
+        first = falls[np.diff(falls, prepend=-2) > 1]  # of several in a row, so that no place changes twice
+        for each in (place, ordered):
+            each[first], each[first + 1] = each[first + 1], each[first]
+        near = np.sort(np.concatenate([falls - 1, falls, falls + 1]))
+        near = near[(np.diff(near, prepend=-1) > 0) & (near % n < n - 1)]
+        falls = near[ordered[near + 1] < ordered[near]]
+    return np.unique(falls // n)
+
+
+def _mean_places(same: Booleans, spread: Floats) -> Floats:
+    """The mean of the places of equal numbers; same: (columns, n - 1) whether a number equals the one before."""
+    n, at = len(spread), np.arange(len(spread))
+    edge = np.ones((len(same), 1), dtype=bool)
+    begins, ends = np.concatenate([edge, ~same], axis=1), np.concatenate([~same, edge], axis=1)
+    first = np.maximum.accumulate(np.where(begins, at, 0), axis=1)
+    last = np.minimum.accumulate(np.where(ends, at, n)[:, ::-1], axis=1)[:, ::-1]
+    return np.asarray((spread[first] + spread[last]) / 2)
+
+
+def rank_correlation(ranked: Floats, other: Floats) -> Floats:
+    """Spearman of each column with one, (columns,); NaN where a side is constant. (columns, n) and (n,) of `ranks`."""
+    a, b = ranked - 0.5, other - 0.5  # the mean of all ranks is 0.5
+    size = np.sqrt(np.einsum("cn,cn->c", a, a) * (b @ b))
+    found: Floats = np.divide(a @ b, size, out=np.full(len(size), np.nan), where=size > 1e-9)
     return found
 
 
 def auroc(ranked: Floats, changed: Booleans) -> Floats:
     """How often a changed sample ranks above one that is not, ties half: (columns,).
 
-    ranked: (n, columns) of `ranks`; changed: (n,).
+    ranked: (columns, n) of `ranks`; changed: (n,).
     """
     n, positives = len(changed), int(changed.sum())
-    places = ranked[changed].sum(axis=0) * n + positives / 2  # back to ranks from 1
+    places = ranked @ changed.astype(np.float64) * n + positives / 2  # back to ranks from 1
     return np.asarray((places - positives * (positives + 1) / 2) / (positives * (n - positives)), dtype=np.float64)
 
 
@@ -72,15 +139,15 @@ def chances(terms: Floats, slopes: Floats) -> Floats:
 
 
 def score_parts(ranked: Floats, changed: Booleans, terms: Floats) -> Floats:
-    """What each sample adds to the score test of each column beside the margin, (n, columns).
+    """What each sample adds to the score test of each column beside the margin, (columns, n); ranked: of `ranks`.
 
     The sum of a column is large where samples that shift more change more often than their margin says. What the
     margin explains of the column comes off first, so that estimating its part adds nothing.
     """
     p = chances(terms, fitted(terms, changed))
-    weight = (p * (1 - p))[:, None]
-    explained = terms @ np.linalg.solve((weight * terms).T @ terms, (weight * terms).T @ ranked)
-    return np.asarray((ranked - explained) * (changed - p)[:, None])
+    weighted = (p * (1 - p))[:, None] * terms
+    explained = np.linalg.solve(weighted.T @ terms, (ranked @ weighted).T).T @ terms.T
+    return np.asarray((ranked - explained) * (changed - p))
 
 
 @dataclass(frozen=True)

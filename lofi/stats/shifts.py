@@ -1,17 +1,15 @@
-"""The shift of every spectral statistic of every sample, cell by cell, beside what became of the sample's answer."""
+"""The shift of every spectral statistic of single samples, cell by cell, beside what became of each sample's answer."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lofi.cell import FLOOR, Cell
 from lofi.stats.resample import Booleans, Floats, Integers
-from lofi.stats.stored_spectra import TokenSet, read
-from lofi.store import STATISTICS
+from lofi.stats.stored_spectra import Stored, TokenSet
 
 SEED = 0
 MOST = 2000  # samples of one dataset that are looked at, drawn once: more would cost time and say the same
@@ -19,6 +17,7 @@ MOST = 2000  # samples of one dataset that are looked at, drawn once: more would
 
 # The one question that was declared before looking: the shift of its logarithm. All others are exploratory.
 PRIMARY = (TokenSet("projector", "visual", True), "ipr_u")
+NO_ANSWERS = {name: np.empty(0) for name in ("place", "changed", "kl", "margin")}
 
 
 @dataclass(frozen=True)
@@ -30,64 +29,70 @@ class Shifts:
     kl: Floats  # (n,)
     margin: Floats  # (n,) of the full model
     image: Integers  # (n,) the cluster, numbered within the dataset
-    dlog: Floats  # (n, sets x statistics) ln of the reduced run's statistic less ln of the full run's
+    dlog: Floats  # (statistics x sets, n) ln of the reduced run's statistic less ln of the full run's
+    place: Integers  # (n,) among the samples that are looked at
 
 
-def token_sets(con: duckdb.DuckDBPyConnection) -> list[TokenSet]:
-    """Every set of the table `spectra`, in the order of the columns of `Shifts.dlog`."""
-    found = con.execute("SELECT DISTINCT site, tokens, centred FROM spectra ORDER BY ALL").fetchall()
-    return [TokenSet(*row) for row in found]
+@dataclass(frozen=True)
+class Drawn:
+    """The samples of one (model, dataset) that are looked at, m of them in the order of their ids."""
+
+    full: Stored  # all of the full cell
+    sample_ids: pa.Array  # (m,)
+    image: Integers  # (m,)
+    answers: dict[int, dict[str, Floats]]  # cell_id -> place, changed, kl and margin of those that ran, each (n,)
+
+    @cached_property
+    def rows(self) -> Integers:
+        """Where they are in the full cell, (m,)."""
+        return self.full.places(self.sample_ids)
+
+    @cached_property
+    def full_logs(self) -> Floats:
+        """Of the full cell, (statistics, sets, m)."""
+        return self.full.logs.take(self.rows, axis=2)
+
+    def shifts(self, cell: Cell, cell_id: int, this: Stored) -> Shifts:
+        """Those of one cell."""
+        answers, sets = self.answers.get(cell_id, NO_ANSWERS), self.full.sets
+        place = answers["place"].astype(np.int64)
+        rows = self.rows if this.sample_ids.equals(self.full.sample_ids) else this.places(self.sample_ids)
+        logs = this.logs.take(rows[place], axis=2)
+        if this.sets != sets:
+            shared = [of for of in sets if of in this.sets]
+            known = logs[:, [this.sets.index(of) for of in shared]]
+            logs = np.full((len(logs), len(sets), len(place)), np.nan)
+            logs[:, [sets.index(of) for of in shared]] = known
+        logs -= self.full_logs if len(place) == len(self.rows) else self.full_logs.take(place, axis=2)
+        dlog = logs.reshape(logs.shape[0] * logs.shape[1], len(place))
+        changed = answers["changed"].astype(bool)
+        return Shifts(cell, changed, answers["kl"], answers["margin"], self.image[place], dlog, place)
 
 
-def of_cells(con: duckdb.DuckDBPyConnection, sets: Sequence[TokenSet]) -> Iterator[Shifts]:
-    """Every cell with pruned tokens, one at a time; only its full cell is held beside it."""
-    files = con.execute(
-        "SELECT model, dataset, method, keep, seed, cell_id, cell_id = full_cell_id AS is_full,"
-        " list(file ORDER BY file)"
-        " FROM runs JOIN stamps USING (path) JOIN grid USING (model, dataset, method, keep, seed)"
-        " WHERE weights = 'none' AND method <> ? GROUP BY ALL ORDER BY model, dataset, is_full DESC, cell_id",
-        [FLOOR],
-    ).fetchall()
-    full, full_logs = pa.array([], pa.string()), np.empty((0, 0))
-    for *names, cell_id, is_full, paths in files:
-        samples = _samples(con, cell_id)
-        if is_full:
-            full = _drawn(samples["sample_id"])
-            full_logs = _logs(paths, full, sets)
-        else:
-            samples = samples.filter(pc.is_in(samples["sample_id"], value_set=full))
-            place = pc.index_in(samples["sample_id"], value_set=full).to_numpy().astype(np.int64)
-            yield _beside(Cell(*names), samples, (_logs(paths, full, sets) - full_logs)[place])
+def drawn(con: duckdb.DuckDBPyConnection, full_cell_id: int, full: Stored) -> Drawn:
+    """At most `MOST` samples of a full cell, and what became of their answers in its other cells.
 
-
-def _drawn(sample_ids: pa.ChunkedArray) -> pa.Array:
-    """At most so many of them. Not every n-th: questions about one image often come in a fixed order."""
-    chosen = np.random.default_rng(SEED).permutation(len(sample_ids))[:MOST]
-    return sample_ids.combine_chunks().take(pa.array(np.sort(chosen)))
-
-
-def _samples(con: duckdb.DuckDBPyConnection, cell_id: int) -> pa.Table:
-    """What became of the answers of one cell, in the order of sample_id."""
-    return con.sql(
-        "SELECT sample_id, NOT agrees AS changed, kl, full_margin, cluster FROM outcomes"
-        " JOIN clusters USING (cell_id, cluster_id) WHERE cell_id = ? AND ok ORDER BY sample_id",
-        params=[cell_id],
+    Not every n-th: questions about one image often come in a fixed order.
+    """
+    ran = con.sql(
+        "SELECT sample_id, sample, outcomes.cluster FROM outcomes JOIN sample_ids USING (full_cell_id, sample)"
+        " WHERE cell_id = ? AND ok ORDER BY sample",
+        params=[full_cell_id],
     ).to_arrow_table()
-
-
-def _beside(cell: Cell, samples: pa.Table, dlog: Floats) -> Shifts:
-    changed, kl, margin, image = (samples[name].to_numpy() for name in ("changed", "kl", "full_margin", "cluster"))
-    return Shifts(
-        cell, changed.astype(bool), kl.astype(np.float64), margin.astype(np.float64), image.astype(np.int64), dlog
-    )
-
-
-def _logs(paths: Sequence[str], chosen: pa.Array, sets: Sequence[TokenSet]) -> Floats:
-    """Logarithms of the chosen samples of one cell, (n, sets x statistics); NaN where there is none."""
-    stored = read(paths, chosen)
-    place = stored.places(chosen)
-    logs = np.full((len(chosen), len(sets), len(STATISTICS)), np.nan)
-    asked = np.array([at for at, of in enumerate(sets) if of in stored.sets], dtype=np.int64)
-    found = stored.logs[:, :, [stored.sets.index(sets[at]) for at in asked]].transpose(1, 2, 0)
-    logs[np.ix_(np.flatnonzero(place >= 0), asked)] = found[place[place >= 0]]
-    return logs.reshape(len(chosen), -1)
+    chosen = np.sort(np.random.default_rng(SEED).permutation(ran.num_rows)[:MOST])
+    ran = ran.take(pa.array(chosen)).combine_chunks()
+    con.register("drawn", ran.append_column("place", pa.array(np.arange(len(chosen)))))
+    found = con.execute(
+        "SELECT cell_id, place, NOT agrees AS changed, kl::DOUBLE AS kl, full_margin::DOUBLE AS margin"
+        " FROM outcomes JOIN drawn USING (sample) JOIN grid USING (cell_id)"
+        " WHERE outcomes.full_cell_id = ? AND cell_id <> outcomes.full_cell_id AND ok"
+        " AND weights = 'none' AND method <> ? ORDER BY cell_id, place",
+        [full_cell_id, FLOOR],
+    ).fetchnumpy()
+    con.unregister("drawn")
+    columns = {name: np.ma.filled(values.astype(np.float64), np.nan) for name, values in found.items()}
+    cells, starts = np.unique(columns.pop("cell_id"), return_index=True)
+    parts = {name: np.split(values, starts[1:]) for name, values in columns.items()}
+    answers = {int(cell): {name: part[at] for name, part in parts.items()} for at, cell in enumerate(cells)}
+    image = ran["cluster"].to_numpy().astype(np.int64)
+    return Drawn(full, pa.concat_arrays([pa.array([], pa.string()), *ran["sample_id"].chunks]), image, answers)

@@ -1,8 +1,9 @@
 """The spectra of one cell as arrays, from its sample files, and sums over samples that no order of them changes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,13 @@ import pyarrow.parquet as pq
 from lofi.stats.resample import Booleans, Floats, Integers
 from lofi.store import STATISTICS
 
-COARSE, FINE = 2.0**20, 2.0**62  # a sum is made of two sums of integers: of units of 2^-20, and of 2^-62 of the rest
+Values = npt.NDArray[np.float32]
+
+ENTRY = "spectra.list.element."
+NAMES = ("site", "tokens", "centred")
+COLUMNS = ("sample_id", "status", *(ENTRY + name for name in (*NAMES, *STATISTICS)))
+BLOCK = 250  # samples that are turned round together: as many as a processor's first cache holds
+BITS = 62  # of a sum, which is of integers
 
 
 @dataclass(frozen=True)
@@ -34,82 +41,126 @@ class Stored:
 
     sample_ids: pa.Array  # (n,)
     sets: tuple[TokenSet, ...]
-    measured: Booleans  # (n, sets) whether a sample has the set at all
-    values: npt.NDArray[np.float32]  # (statistics, n, sets)
+    measured: Booleans  # (sets, n) whether a sample has the set at all
+    values: Values  # (statistics, sets, n)
 
     @cached_property
     def logs(self) -> Floats:
-        """Natural logarithms, (statistics, n, sets); NaN where a number is not above 0."""
-        values = self.values.astype(np.float64)
-        return np.asarray(np.log(values, out=np.full(values.shape, np.nan), where=values > 0))
+        """Natural logarithms, (statistics, sets, n); NaN where a number is not above 0."""
+        if self.gapless:
+            return np.asarray(np.log(self.values, dtype=np.float64))
+        undefined = np.full(self.values.shape, np.nan)
+        return np.asarray(np.log(self.values, out=undefined, where=self.values > 0, dtype=np.float64))
+
+    @cached_property
+    def gapless(self) -> bool:
+        """Whether every number is there, finite and above 0."""
+        return bool(self.values.min(initial=np.inf) > 0 and self.values.max(initial=0) < np.inf)
 
     @cached_property
     def sums(self) -> Floats:
-        """Of the numbers that are not missing, (statistics, sets)."""
-        return np.stack([totals(np.where(np.isfinite(each), each, 0.0).astype(np.float64)) for each in self.values])
+        """Of all numbers, where there is no gap: (statistics, sets)."""
+        return totals(self.values)
+
+    @cached_property
+    def log_sums(self) -> Floats:
+        """Of all logarithms, where there is no gap: (statistics, sets)."""
+        return totals(self.logs)
 
     def at(self, rows: Integers, sets: Sequence[TokenSet]) -> "Stored":
         """Some of the samples and of the sets, in this order; itself where that is all there is."""
-        columns = np.array([self.sets.index(of) for of in sets], dtype=np.int64)
-        if tuple(sets) == self.sets and np.array_equal(rows, np.arange(len(self.measured))):
+        if tuple(sets) == self.sets and np.array_equal(rows, np.arange(len(self.sample_ids))):
             return self
-        ids = self.sample_ids.take(pa.array(rows))
-        return Stored(ids, tuple(sets), self.measured[np.ix_(rows, columns)], self.values[:, rows][:, :, columns])
+        chosen = np.array([self.sets.index(of) for of in sets], dtype=np.int64)
+        values = np.ascontiguousarray(self.values[:, chosen][:, :, rows])
+        return Stored(self.sample_ids.take(pa.array(rows)), tuple(sets), self.measured[np.ix_(chosen, rows)], values)
 
-    def places(self, sample_ids: pa.Array | pa.ChunkedArray) -> Integers:
+    def places(self, sample_ids: pa.Array) -> Integers:
         """The row of each of these samples; -1 where it is not here."""
+        if sample_ids.equals(self.sample_ids):
+            return np.arange(len(sample_ids))
         found = pc.fill_null(pc.index_in(sample_ids, value_set=self.sample_ids), -1)
         return np.asarray(found.to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
-def read(paths: Sequence[str], chosen: pa.Array | None = None) -> Stored:
-    """The samples of these files that ran, or those of them that are chosen."""
-    tables = (pq.read_table(path, columns=["sample_id", "status", "spectra"], partitioning=None) for path in paths)
-    table = pa.concat_tables([part.filter(_wanted(part, chosen)) for part in tables])
-    spectra = table["spectra"].combine_chunks()
+def read(paths: Sequence[str]) -> Stored:
+    """The samples of these files that ran."""
+    parts = [part for path in paths for part in _parts(path)]
+    if len(parts) == 1:
+        return parts[0]
+    sets = tuple(dict.fromkeys(of for part in parts for of in part.sets))
+    shape = len(sets), sum(len(part.sample_ids) for part in parts)
+    measured = np.zeros(shape, dtype=bool)
+    values = _empty(*shape)
+    start = 0
+    for part in parts:
+        rows, places = slice(start, start + len(part.sample_ids)), [sets.index(of) for of in part.sets]
+        measured[places, rows], values[:, places, rows] = part.measured, part.values
+        start = rows.stop
+    ids = pa.concat_arrays([pa.array([], pa.string()), *(part.sample_ids for part in parts)])
+    return Stored(ids, sets, measured, values)
+
+
+def _parts(path: str) -> Iterator[Stored]:
+    """One file, row group by row group: several at once cannot be read as below."""
+    names = [ENTRY + name for name in NAMES[:2]]
+    with pq.ParquetFile(path, read_dictionary=names) as file:  # names as numbers: a text for each entry costs as much
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group, columns=list(COLUMNS), use_threads=False)
+            ran = pc.equal(table["status"].cast(pa.string()), "ok")
+            table = table if pc.all(ran, skip_nulls=False).as_py() else table.filter(ran)
+            if table.num_rows:
+                found = table.combine_chunks()
+                yield _part(found["sample_id"].chunk(0), found["spectra"].chunk(0))
+
+
+def _empty(sets: int, n: int) -> Values:
+    return np.full((len(STATISTICS), sets, n), np.nan, dtype=np.float32)
+
+
+def _part(sample_ids: pa.Array, spectra: pa.ListArray) -> Stored:
+    """The entries of some samples, by set."""
     sizes = pc.fill_null(pc.list_value_length(spectra), 0).to_numpy()
     entries = spectra.flatten()
     fields = dict(zip((field.name for field in entries.type), entries.flatten(), strict=True))
-    sets, place = _sets(fields)
-    n, numbers = len(table), [fields[name].to_numpy(zero_copy_only=False) for name in STATISTICS]
-    sample_ids = table["sample_id"].combine_chunks()
-    if np.array_equal(place, np.tile(np.arange(len(sets)), n)) and (sizes == len(sets)).all():  # the rule: no gaps
-        values = np.stack(numbers).reshape(len(STATISTICS), n, len(sets)).astype(np.float32, copy=False)
-        return Stored(sample_ids, sets, np.ones((n, len(sets)), dtype=bool), values)
+    codes, names = _codes(fields)
+    n, each = len(sizes), int(sizes[0])
+    numbers = [fields[name].to_numpy(zero_copy_only=False) for name in STATISTICS]
+    if (sizes == each).all() and (codes.reshape(n, each) == codes[:each]).all():  # the rule: no gaps
+        values = np.empty((len(STATISTICS), each, n), dtype=np.float32)
+        for of, number in zip(values, numbers, strict=True):
+            for start in range(0, n, BLOCK):
+                of[:, start : start + BLOCK] = number.reshape(n, each)[start : start + BLOCK].T
+        if len(set(codes[:each].tolist())) == each:
+            return Stored(sample_ids, tuple(map(names.__getitem__, codes[:each])), np.ones((each, n), bool), values)
+    found, place = np.unique(codes, return_inverse=True)
     row = np.repeat(np.arange(n), sizes)
-    measured = np.zeros((n, len(sets)), dtype=bool)
-    measured[row, place] = True
-    values = np.full((len(STATISTICS), n, len(sets)), np.nan, dtype=np.float32)
-    values[:, row, place] = numbers
-    return Stored(sample_ids, sets, measured, values)
+    measured = np.zeros((len(found), n), dtype=bool)
+    measured[place, row] = True
+    values = _empty(len(found), n)
+    values[:, place, row] = numbers
+    return Stored(sample_ids, tuple(map(names.__getitem__, found)), measured, values)
 
 
-def _wanted(part: pa.Table, chosen: pa.Array | None) -> pa.ChunkedArray:
-    ran = pc.equal(part["status"].cast(pa.string()), "ok")
-    return ran if chosen is None else pc.and_(ran, pc.is_in(part["sample_id"], value_set=chosen))
+def _codes(fields: dict[str, pa.Array]) -> tuple[Integers, dict[int, TokenSet]]:
+    """A number for the set of each entry, (entries,), and which set each number is."""
+    codes, dictionaries = np.zeros(len(fields["site"]), dtype=np.int64), []
+    for name in NAMES:
+        encoded = fields[name] if pa.types.is_dictionary(fields[name].type) else fields[name].dictionary_encode()
+        dictionaries.append(encoded.dictionary.to_pylist())
+        codes = codes * len(dictionaries[-1]) + encoded.indices.to_numpy()
+    return codes, {code: TokenSet(*names) for code, names in enumerate(product(*dictionaries))}
 
 
-def _sets(fields: dict[str, pa.Array]) -> tuple[tuple[TokenSet, ...], Integers]:
-    """The sets of all entries, in the order in which they first come, and which of them each entry is about."""
-    codes, names = np.zeros(len(fields["site"]), dtype=np.int64), []
-    for name in ("site", "tokens", "centred"):
-        encoded = fields[name].dictionary_encode()
-        names.append(encoded.dictionary.to_pylist())
-        codes = codes * max(1, len(names[-1])) + encoded.indices.to_numpy()
-    shape = [max(1, len(each)) for each in names]
-    first = np.full(int(np.prod(shape)), len(codes))
-    np.minimum.at(first, codes, np.arange(len(codes)))
-    found = [int(code) for code in np.argsort(first, kind="stable") if first[code] < len(codes)]
-    rank = np.zeros(len(first), dtype=np.int64)
-    rank[found] = np.arange(len(found))
-    places = (np.unravel_index(code, shape) for code in found)
-    return tuple(TokenSet(*(name[at] for name, at in zip(names, each, strict=True))) for each in places), rank[codes]
+def totals(values: Values | Floats) -> Floats:
+    """Sums over the last axis, rounded once: the same in whatever order the samples come. values: (..., n), finite.
 
-
-def totals(values: Floats) -> Floats:
-    """Sums of the columns, rounded once: the same in whatever order the rows come. values: (n, columns), finite."""
-    coarse = np.rint(values * COARSE)
-    fine = np.rint((values - coarse / COARSE) * FINE)
-    steps = int(FINE / COARSE)
-    sums = zip(*(part.astype(np.int64).sum(axis=0).tolist() for part in (coarse, fine)), strict=True)
-    return np.array([(whole * steps + rest) / int(FINE) for whole, rest in sums])
+    Each number is rounded to a multiple of a power of two, and the multiples are added as integers. A number that is
+    added to 1.5 * 2^52 of these units has its multiple in its last bits.
+    """
+    n = values.shape[-1]
+    largest = np.maximum(values.max(axis=-1, initial=0), -values.min(axis=-1, initial=0)).astype(np.float64)
+    units = np.frexp(largest)[1] - min(51, BITS - n.bit_length())
+    shift = np.ldexp(1.5, 52 + units)
+    sums = (values + shift[..., None]).view(np.int64).sum(axis=-1) - shift.view(np.int64) * n
+    return np.asarray(np.ldexp(sums.astype(np.float64), units))

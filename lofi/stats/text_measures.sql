@@ -1,11 +1,10 @@
 -- Generated answers beside those of the full model: as texts, and token by token.
-CREATE TEMP TABLE text_measures AS
+CREATE OR REPLACE TEMP TABLE text_measures AS
 WITH
 texts AS (
     SELECT
         cell_id,
         prediction, full_prediction, gen_token_ids AS ids, full_gen_token_ids AS full_ids,
-        prediction_parsed, full_prediction_parsed,
         normal_text(prediction) AS normal, normal_text(full_prediction) AS full_normal,
         finish_reason = 'length' AS truncated, full_finish_reason = 'length' AS full_truncated
     FROM beside_full

@@ -10,8 +10,8 @@ import pytest
 from lofi.cell import FULL, KEEP_ALL
 from lofi.scoring.answers import Question
 from lofi.scoring.registry import get_scorer
-from lofi.stats.aggregate import run_sql
 from lofi.stats.metrics import declare
+from lofi.stats.sql import run_sql
 from tests.unit.synthetic import samples_table
 
 NO_INTERVALS = pa.schema(

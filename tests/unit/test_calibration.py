@@ -1,4 +1,4 @@
-"""Calibration against plain computations and against simulation: made confidences, straight into the SQL."""
+"""Calibration against plain computations and against simulation."""
 
 from collections import defaultdict
 
@@ -9,7 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from lofi.cell import FULL, KEEP_ALL, Cell
-from lofi.stats.aggregate import aggregate, run_sql
+from lofi.stats import calibration
+from lofi.stats.aggregate import aggregate
+from lofi.stats.sql import run_sql
 from tests.unit.synthetic import make_sweep, write_sweep
 
 GRID = {name: [name] for name in ("model", "dataset", "method", "weights", "keep")}
@@ -18,20 +20,20 @@ GRID = {name: [name] for name in ("model", "dataset", "method", "weights", "keep
 def measured(confidence, correct, *, order=None):
     """The measures of one cell whose full run has the same answers; order: in which its samples are named."""
     n = len(confidence)
-    ids = [f"{at:06d}" for at in (range(n) if order is None else order)]
-    columns = {"confidence": confidence, "correct": correct, "brier": (confidence - correct) ** 2, "sample_id": ids}
-    runs = [{**columns, "of_full": [of_full] * n} for of_full in (False, True)]
-    made = pa.concat_tables([pa.table({**run, "cell_id": [1] * n, "channel": ["text"] * n}) for run in runs])
+    columns = {"confidence": confidence, "correct": correct, "brier": (confidence - correct) ** 2}
+    full = {f"full_{name}": values for name, values in columns.items()}
+    where = {"cell_id": [1] * n, "channel": ["text"] * n, "cluster": [0] * n}
+    made = pa.table({**columns, **full, **where, "sample": np.arange(n) if order is None else order})
     with duckdb.connect() as con:
-        run_sql(con, "macros")
-        con.register("made", made)
-        con.execute("CREATE TEMP TABLE confidences AS FROM made")
+        con.register("confidences", made)
         con.register("grid", pa.table({**GRID, "cell_id": [1], "seed": [0]}))
+        binned, measures = calibration.make(con)
+        con.register("calibration_bins", binned)
         run_sql(con, "calibration")
-        rows = con.execute("SELECT measure, value, full_value, n FROM calibration_measures").fetchall()
-        assert all(value == full_value and count == n for _, value, full_value, count in rows)
+        rows = measures.to_pylist()
+        assert all(row["value"] == row["full_value"] and row["n"] == n for row in rows)
         bins = con.execute("SELECT binning, bin, n, confidence, accuracy FROM calibration").fetchall()
-    return {measure: value for measure, value, _, _ in rows}, bins
+    return {row["measure"]: row["value"] for row in rows}, bins
 
 
 def slow_ece(confidence, correct):

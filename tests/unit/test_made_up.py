@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -46,26 +47,22 @@ def test_the_same_sizes_give_the_same_bytes_and_no_more_than_a_sample_needs(made
 
 def test_tables_are_made_and_each_file_is_opened_so_many_times(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: Counter[str] = Counter()
-    begin, whole = pq.ParquetFile.__init__, pq.read_table
+    begin, read = pq.ParquetFile.__init__, pq.ParquetFile.read_row_group
 
     def spied(self: pq.ParquetFile, source: object, *args: object, **options: object) -> None:
         opened[f"footer of {source}"] += 1
         begin(self, source, *args, **options)
 
-    def spied_whole(source: str, **options: object) -> object:
-        opened[f"columns of {source}"] += 1
-        return whole(source, **options)
+    def spied_read(self: pq.ParquetFile, group: int, **options: object) -> pa.Table:
+        opened["columns"] += 1
+        return read(self, group, **options)
 
     monkeypatch.setattr(pq.ParquetFile, "__init__", spied)
-    monkeypatch.setattr(pq, "read_table", spied_whole)
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", spied_read)
     assert main(["aggregate", "--config", f"{made}/sweep.json", "--results", str(made)]) == 0
-    counts = {
-        kind: [count for name, count in opened.items() if name.startswith(kind) and "samples" in name]
-        for kind in ("footer", "columns")
-    }
-    assert counts["footer"] == [1] * N_CELLS  # whether it is whole
-    # Spectra: for the means, and but for the floor's again sample by sample; full cells once more, to lie beside others.
-    assert sorted(counts["columns"]) == [1] * 3 + [2] * (N_CELLS - 6) + [3] * 3
+    # Whether each is whole, and its spectra; those of full cells first, to lie beside the others.
+    assert sorted(count for name, count in opened.items() if "samples" in name) == [2] * (N_CELLS - 3) + [3] * 3
+    assert opened["columns"] == N_CELLS + 3
     cells = pq.read_table(made / "tables" / "cells.parquet").to_pylist()
     assert len(cells) == N_CELLS
     assert all(cell["n"] == SAMPLES for cell in cells)

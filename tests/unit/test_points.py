@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from lofi.stats import points
-from lofi.stats.aggregate import run_sql
+from lofi.stats.sql import run_sql
 
 METHODS = ("random", "lofi", "fastv", "grid_1d", "divprune")
 KEEPS = (0.5, 0.25, 0.125, 0.0625)

@@ -15,7 +15,7 @@ from lofi.report.tables import KEEP, METHOD, Column, Table, decimal, table, tell
 from lofi.report.words import SPACE, count, number
 from lofi.tables import Row
 
-SQL = ("stats/confidences.sql", "stats/calibration.sql", "stats/logit_measures.sql")
+SQL = ("stats/confidences.sql", "stats/calibration.py", "stats/logit_measures.sql")
 NO_MEAN = Markup(
     "<p>No method ran on every model and dataset at one keep, so there is no figure; the tables have all.</p>"
 )
