@@ -11,17 +11,14 @@ FOLDS = 5
 STEPS = 50  # of Newton, none longer than STRIDE; a fit that moves no more stops earlier
 STRIDE = 4.0
 STILL = 1e-8
-STEPS_OF_SORT = 65535.0
-EXCHANGES = 8  # of neighbours, before a column is sorted by comparing
-LEAST_SPAN = 1e-300  # of a column that has steps
-MOST_FALLS = 0.05  # of a column's numbers, that it is worth to exchange
 SHRINKAGE = 1e-5  # of all slopes, so that a fit to separated samples ends
 
 
 def ranks(values: Floats) -> Floats:
     """Mean ranks along the last axis, spread over (0, 1); values: (..., n)."""
     columns = np.ascontiguousarray(values.reshape(-1, values.shape[-1]))
-    place, ordered = sort_places(columns)
+    place = np.argsort(columns, axis=1) + np.arange(len(columns))[:, None] * columns.shape[1]  # in the whole array
+    ordered = columns.take(place)
     spread = (np.arange(columns.shape[1]) + 0.5) / columns.shape[1]
     same = ordered[:, 1:] == ordered[:, :-1]
     tied = same.any(axis=1)  # the others need no means, and most have no ties
@@ -44,45 +41,6 @@ def ranks_of_size(values: Floats, ranked: Floats) -> Floats:
     found = np.where(negative[:, None], 1 - ranked, ranked)
     found[mixed] = ranks(np.abs(values[mixed]))
     return found
-
-
-def sort_places(columns: Floats) -> tuple[Integers, Floats]:
-    """Where in the whole array the first, second, ... number of each column is, and the numbers; both (columns, n).
-
-    NumPy sorts 16-bit integers by counting them, several times as fast as it compares floats. So columns are sorted by
-    65,536 steps from their least to their greatest number, and neighbours within a step change places until all are in
-    order. Where too many lie within a step, comparing is what is left.
-    """
-    low, high = columns.min(axis=1, keepdims=True, initial=np.inf), columns.max(axis=1, keepdims=True, initial=-np.inf)
-    scale = np.divide(STEPS_OF_SORT, high - low, out=np.zeros(low.shape), where=high - low > LEAST_SPAN)
-    starts = np.arange(len(columns))[:, None] * columns.shape[1]
-    place = np.argsort(((columns - low) * scale).astype(np.uint16), axis=1, kind="stable") + starts
-    ordered = columns.take(place)
-    falls = np.zeros(columns.shape, dtype=bool)
-    np.less(ordered[:, 1:], ordered[:, :-1], out=falls[:, :-1])
-    crowded = np.count_nonzero(falls, axis=1) > MOST_FALLS * columns.shape[1]
-    falls[crowded] = False
-    crowded[_exchanged(place.ravel(), ordered.ravel(), np.flatnonzero(falls), columns.shape[1])] = True
-    place[crowded] = np.argsort(columns[crowded], axis=1) + starts[crowded]
-    ordered[crowded] = columns.take(place[crowded])
-    return place, ordered
-
-
-def _exchanged(place: Integers, ordered: Floats, falls: Integers, n: int) -> Integers:
-    """Let neighbours change places that are the wrong way round; which columns are in no order after so many rounds.
-
-    place, ordered: columns of n numbers in a row; falls: where the next number of the same column is less.
-    """
-    for _ in range(EXCHANGES):
-        if not len(falls):
-            break
-        first = falls[np.diff(falls, prepend=-2) > 1]  # of several in a row, so that no place changes twice
-        for each in (place, ordered):
-            each[first], each[first + 1] = each[first + 1], each[first]
-        near = np.sort(np.concatenate([falls - 1, falls, falls + 1]))
-        near = near[(np.diff(near, prepend=-1) > 0) & (near % n < n - 1)]
-        falls = near[ordered[near + 1] < ordered[near]]
-    return np.unique(falls // n)
 
 
 def _mean_places(same: Booleans, spread: Floats) -> Floats:
