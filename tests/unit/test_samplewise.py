@@ -59,7 +59,7 @@ def test_spearman_and_auroc_equal_scipy():
 
 @pytest.mark.parametrize("n", [1, 2, 7, 500])
 def test_ranks_are_mean_ranks_whatever_the_numbers(n):
-    """Far from even, of few values, in falling order, all the same, and so near that a step of the sort holds many."""
+    """Far from even, of few values, in falling order, all the same, all but one near each other, and hardly above 0."""
     rng = np.random.default_rng(n)
     plain = rng.normal(size=(6, n))
     crowded = np.where(np.arange(n) == 0, 1e9, np.sort(plain[5])[::-1])
