@@ -31,7 +31,6 @@ _asking = _Asking()
 @contextmanager
 def ending_in_order() -> Iterator[None]:
     """While open, SIGTERM raises `Terminated`: at once, or where a part is in flight when that is written, or late."""
-    _asking.asked = _asking.told = False
     before = {signal.SIGTERM: signal.signal(signal.SIGTERM, _ask), signal.SIGALRM: signal.signal(signal.SIGALRM, _end)}
     try:
         yield
@@ -43,6 +42,7 @@ def ending_in_order() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
+        _asking.asked = _asking.told = False  # whatever this process does next was not asked to end
 
 
 @contextmanager

@@ -101,3 +101,6 @@ def test_a_part_that_takes_too_long_does_not_hold_the_end_off(monkeypatch):
     assert reached
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGALRM)) == before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    with grace.finishing():
+        reached.append("what comes after was not asked to end")
+    assert len(reached) == 2
