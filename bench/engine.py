@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 import torch
-from item import Item, Target, item_of, seconds
+from item import Item, Target, item_of, ratios, seconds
 from made_model import ASKED, BEFORE, made_model, made_photos, made_session
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
@@ -25,6 +25,7 @@ from lofi.engine.session import Session, tapped_layers
 from lofi.methods.context import Selection
 from lofi.methods.registry import check_params
 from lofi.methods.select import select
+from lofi.models.adapter import Adapter
 from lofi.models.conversation import chat_inputs
 from lofi.models.hooked import PruneBeforeDecoder, context_of
 from lofi.models.prompts import Prompts
@@ -263,21 +264,32 @@ def product_rate(keeps: Sequence[str]) -> float:
 
 def lofi_share_of_prefill() -> Item:
     """LoFi's whole selection at one keep, over the prefill of a prompt with all its visual tokens."""
-    adapter = made_model(USUAL_DEPTH)
+    return share_of_prefill("lofi_share_of_prefill", made_model(USUAL_DEPTH), Target(0.03, at_most=True))
+
+
+def share_of_prefill(name: str, adapter: Adapter, target: Target) -> Item:
+    """The same of a made model."""
     session = made_session(adapter, 1)
     (batch,) = session.open(list(session.load(made_photos(1, 1))), [spec("lofi")])
-    context = batch.context(0, sees_text=False)
-    params = dict(spec("lofi").params)
-    embeds = torch.randn(1, BEFORE + 576 + ASKED, adapter.config.text_config.hidden_size)
+    context, params = batch.context(0, sees_text=False), dict(spec("lofi").params)
+    width = adapter.config.text_config.hidden_size
+    embeds = torch.randn(1, BEFORE + 576 + ASKED, width, device=adapter.device, dtype=adapter.dtype)
 
     @torch.inference_mode()
     def prefill() -> None:
         adapter.language(inputs_embeds=embeds, use_cache=False)
+        wait()
 
-    prefill()
-    shares = [
-        seconds(lambda: select("lofi", context, [144], seed=0, params=params)) / seconds(prefill)
-        for _ in range(2 * ROUNDS + 1)
-    ]
-    reference = f"the forward of a decoder of {USUAL_DEPTH} layers over one prompt with all 576 tokens"
-    return item_of("lofi_share_of_prefill", shares, reference, target=Target(0.03, at_most=True))
+    def chosen() -> None:
+        select("lofi", context, [144], seed=0, params=params)
+        wait()
+
+    depth = len(adapter.layers)
+    reference = f"the forward of a decoder of {depth} layers, {width} wide, over one prompt with all 576 tokens"
+    return item_of(name, ratios(chosen, prefill, 2 * ROUNDS + 1), reference, target=target)
+
+
+def wait() -> None:
+    """Until a GPU has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lofi import checksum
-from lofi.leaves import packed
+from lofi.encodings import encodings
 from lofi.scratch import scratch
 
 SCHEMA_VERSION = 4
@@ -205,7 +205,7 @@ def write_table(table: pa.Table, path: Path, metadata: Mapping[str, Any]) -> Non
     """Write `table` with its metadata, whole or not at all."""
     given = {key: value for key, value in (table.schema.metadata or {}).items() if key != checksum.KEY}
     schema = table.schema.with_metadata({**given, **stamp(metadata)})
-    options = {"compression": "zstd", "write_page_checksum": True, **packed(schema)}
+    options = {"compression": "zstd", "write_page_checksum": True, **encodings(schema)}
     with replacing(path) as temporary, checksum.sealing(temporary, schema, **options) as writer:
         writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=8192)
 

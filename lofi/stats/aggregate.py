@@ -19,7 +19,7 @@ from lofi.stats import (
     checks,
     forecast,
     intervals,
-    measuring,
+    pair_measures,
     points,
     self_agreement,
     spectral_tables,
@@ -139,7 +139,7 @@ def _build(
     for name in ("cells", "timings", "categories", "flips"):
         run_sql(con, name)
     progress("measuring logits, texts and calibration")
-    measuring.measure(con)
+    pair_measures.make(con)
     for name in ("margins", "answer_measures", "calibration", "measures", "averages"):
         run_sql(con, name)
     progress("comparing what is kept under rounded features")

@@ -1,28 +1,5 @@
 -- What the logits of the options say of each sample, P the full model's and Q this run's: probabilities over the options
 -- alone. a* is the option that the full model prefers.
-CREATE OR REPLACE TEMP MACRO log_sum_exp(logs) AS list_max(logs) + ln(list_sum(list_transform(logs, lambda x: exp(x - list_max(logs)))));
-CREATE OR REPLACE TEMP MACRO minus_each(logs, total_of) AS list_transform(logs, lambda x: x - total_of);
-CREATE OR REPLACE TEMP MACRO list_kl(p, log_p, log_q) AS greatest(0, list_dot_product(p, log_p) - list_dot_product(p, log_q));
-CREATE OR REPLACE TEMP MACRO mean_ranks(xs) AS list_transform(
-    xs, lambda x: len(list_filter(xs, lambda y: y < x)) + (len(list_filter(xs, lambda y: y = x)) + 1) / 2
-);
--- Pearson's r of two lists; NULL where one of them is constant.
-CREATE OR REPLACE TEMP MACRO list_pearson(xs, ys) AS
-    (len(xs) * list_dot_product(xs, ys) - list_sum(xs) * list_sum(ys)) / nullif(
-        sqrt(len(xs) * list_dot_product(xs, xs) - list_sum(xs) ** 2)
-        * sqrt(len(ys) * list_dot_product(ys, ys) - list_sum(ys) ** 2), 0
-    );
--- sign(x_i - x_j) over all i, j: their product adds up to twice the concordant minus the discordant pairs.
-CREATE OR REPLACE TEMP MACRO pair_signs(xs) AS flatten(
-    list_transform(xs, lambda x: list_transform(xs, lambda y: sign(x - y)::DOUBLE))
-);
-CREATE OR REPLACE TEMP MACRO list_kendall(a, b) AS
-    list_dot_product(a, b) / nullif(sqrt(list_dot_product(a, a) * list_dot_product(b, b)), 0);
-
--- How far the option at a place is ahead of the best of the others.
-CREATE OR REPLACE TEMP MACRO ahead(logs, place) AS
-    logs[place] - list_max(list_concat(list_slice(logs, 1, place - 1), list_slice(logs, place + 1, len(logs))));
-
 CREATE OR REPLACE TEMP TABLE option_samples AS
 WITH
 raw AS (

@@ -17,17 +17,14 @@ SHRINKAGE = 1e-5  # of all slopes, so that a fit to separated samples ends
 def ranks(values: Floats) -> Floats:
     """Mean ranks along the last axis, spread over (0, 1); values: (..., n)."""
     columns = np.ascontiguousarray(values.reshape(-1, values.shape[-1]))
-    place = np.argsort(columns, axis=1) + np.arange(len(columns))[:, None] * columns.shape[1]  # in the whole array
-    ordered = columns.take(place)
-    spread = (np.arange(columns.shape[1]) + 0.5) / columns.shape[1]
-    same = ordered[:, 1:] == ordered[:, :-1]
-    tied = same.any(axis=1)  # the others need no means, and most have no ties
-    places = np.broadcast_to(spread, columns.shape)
+    order = np.argsort(columns, axis=1)
+    ordered = np.take_along_axis(columns, order, axis=1)
+    tied = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)  # the others need no means, and most have no ties
+    places = np.empty(columns.shape)
+    np.put_along_axis(places, order, np.arange(1.0, columns.shape[1] + 1)[None], axis=1)
     if tied.any():
-        places = places.copy()
-        places[tied] = _mean_places(same[tied], spread)
-    found = np.empty(columns.size)
-    found[place] = places
+        places[tied] = rankdata(columns[tied], axis=1)
+    found: Floats = (places - 0.5) / columns.shape[1]
     return found.reshape(values.shape)
 
 
@@ -41,16 +38,6 @@ def ranks_of_size(values: Floats, ranked: Floats) -> Floats:
     found = np.where(negative[:, None], 1 - ranked, ranked)
     found[mixed] = ranks(np.abs(values[mixed]))
     return found
-
-
-def _mean_places(same: Booleans, spread: Floats) -> Floats:
-    """The mean of the places of equal numbers; same: (columns, n - 1) whether a number equals the one before."""
-    n, at = len(spread), np.arange(len(spread))
-    edge = np.ones((len(same), 1), dtype=bool)
-    begins, ends = np.concatenate([edge, ~same], axis=1), np.concatenate([~same, edge], axis=1)
-    first = np.maximum.accumulate(np.where(begins, at, 0), axis=1)
-    last = np.minimum.accumulate(np.where(ends, at, n)[:, ::-1], axis=1)[:, ::-1]
-    return np.asarray((spread[first] + spread[last]) / 2)
 
 
 def rank_correlation(ranked: Floats, other: Floats) -> Floats:

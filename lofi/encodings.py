@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 
-def packed(schema: pa.Schema) -> dict[str, Any]:
+def encodings(schema: pa.Schema) -> dict[str, Any]:
     """Options of a Parquet writer: a dictionary where values come again, floats split into their bytes.
 
     Floats hardly come again: a dictionary of them is as long as they are. Their first bytes are alike, and side by side

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lofi import store
-from lofi.leaves import packed
+from lofi.encodings import encodings
 from lofi.stats import stored_spectra
 from tests.unit.synthetic import make_sweep, write_sweep
 
@@ -20,7 +20,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def test_every_column_is_named_as_the_file_names_it(files: list[Path]) -> None:
     written = pq.ParquetFile(files[0]).schema
-    named = [path for paths in packed(store.SAMPLES).values() for path in paths]
+    named = [path for paths in encodings(store.SAMPLES).values() for path in paths]
     assert sorted(named) == sorted(written.column(at).path for at in range(len(written.names)))
 
 
@@ -46,7 +46,7 @@ def test_a_file_that_is_packed_otherwise_holds_the_same(files: list[Path], tmp_p
 def test_structs_lists_and_maps() -> None:
     struct = pa.struct([("a", pa.float32()), ("b", pa.list_(pa.string()))])
     schema = pa.schema([("x", pa.list_(struct)), ("m", pa.map_(pa.string(), pa.float64())), ("n", pa.int32())])
-    assert packed(schema) == {
+    assert encodings(schema) == {
         "use_dictionary": ["x.list.element.b.list.element", "m.key_value.key", "n"],
         "use_byte_stream_split": ["x.list.element.a", "m.key_value.value"],
     }

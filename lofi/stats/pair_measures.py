@@ -15,7 +15,7 @@ GROUP BY dataset, model ORDER BY dataset, model
 """
 
 
-def measure(con: duckdb.DuckDBPyConnection) -> None:
+def make(con: duckdb.DuckDBPyConnection) -> None:
     """Make what the tables `measures` and `calibration` are made from."""
     texts.register(con)
     found: dict[str, list[pa.Table]] = {}
