@@ -239,7 +239,9 @@ def minimum(here: Setting) -> float:
         k = kept_count(keep, 576)
         pairs = k * BEFORE + k * (k + 1) / 2 + asked * (BEFORE + k) + questions * ASKED * (ASKED + 1) / 2
         layer = (k + asked) * per_token + pairs * per_pair
-        total += len(METHODS) * images * (shape.decoder.depth * layer + flops.logits(shape.decoder, questions))
+        unread = flops.mlp(shape.decoder, k + asked - questions)  # by the last layer
+        answers = flops.logits(shape.decoder, questions)
+        total += len(METHODS) * images * (shape.decoder.depth * layer - unread + answers)
     return total
 
 

@@ -6,7 +6,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 # Part of every cell key. Raise it whenever a change in lofi changes stored numbers.
-NUMERICS_VERSION = 6
+NUMERICS_VERSION = 7
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lofi.errors import UserError
+from lofi.startup import keep_freed_memory, large_imports
 
 if TYPE_CHECKING:
     from lofi.sweep import DatasetSpec
@@ -89,7 +90,8 @@ def stability(options: Namespace) -> None:
     job = _job(options)
     if not job.sweep.stability_images:
         raise UserError("stability_images is 0 in this sweep, so there is nothing to compare; set it to 32, say")
-    from lofi.engine.stability import stability
+    with large_imports():
+        from lofi.engine.stability import stability
 
     _say(f"wrote {stability(job)} rows")
 
@@ -107,7 +109,9 @@ def aggregate(options: Namespace) -> None:
     """Make the tables."""
     from lofi.config import load
     from lofi.data.registry import get_card
-    from lofi.stats.aggregate import aggregate
+
+    with large_imports():
+        from lofi.stats.aggregate import aggregate
 
     sweep = load(options.config)
     aggregate(
@@ -126,7 +130,9 @@ def report(options: Namespace) -> None:
 
     from lofi.config import load
     from lofi.provenance import commit
-    from lofi.report.build import build
+
+    with large_imports():
+        from lofi.report.build import build
     from lofi.reproduce.facts import facts_of_run
     from lofi.reproduce.manifest import Manifest
     from lofi.store import first_broken
@@ -215,7 +221,7 @@ def _sample_files(sweep: Any, results: Path) -> list[Path]:
 
 
 def _before_torch() -> None:
-    """What libraries read when they are first imported, unless the user has set it.
+    """What libraries read when they are first imported, unless the user has set it, and how memory is held.
 
     Compute jobs never reach for the network, and so need no token. And threads that wait must not spin: on shared
     cores two jobs that spin were measured to run five times slower than two that sleep.
@@ -224,6 +230,7 @@ def _before_torch() -> None:
         os.environ.pop(name, None)
     for name, value in (("HF_HUB_OFFLINE", "1"), ("TOKENIZERS_PARALLELISM", "false"), ("OMP_WAIT_POLICY", "PASSIVE")):
         os.environ.setdefault(name, value)
+    keep_freed_memory()
 
 
 def _say(text: str) -> None:

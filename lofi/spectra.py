@@ -79,16 +79,6 @@ def _pairs(shares: Tensor) -> Tensor:
     return 2.0 * (shares[..., 1:] * shares.cumsum(-1)[..., :-1]).sum(-1)
 
 
-def _off_diagonal_ratio(g: Tensor, shares: Tensor) -> Tensor:
-    """IPR_U from the smaller Gram (..., m, m) of trace 1 and row shares (..., n): sums over pairs i != j."""
-    if g.shape[-1] == shares.shape[-1]:
-        squares = (g - torch.diag_embed(g.diagonal(dim1=-2, dim2=-1))).square().sum((-2, -1))
-    else:
-        squares = (g.square().sum((-2, -1)) - shares.square().sum(-1)).clamp_min(0.0)
-    pairs = _pairs(shares)
-    return torch.where(pairs > 0, squares / pairs, math.nan)
-
-
 def _gram_sums(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The trace, sum_i G_ii^2 and sum_{i != j} G_ij^2 of G = X X^T: (..., n, d) to (...,) each, summed in float64.
 
@@ -156,8 +146,8 @@ def spectrum_statistics(x: Tensor) -> dict[str, Tensor]:
     ln(rank) (NaN for rank 1), `erank_energy` and `erank_rv` are exp of the entropy of p and of q (Roy and
     Vetterli). All are NaN for a matrix without energy or with values that are not finite.
     """
-    unit, defined = _unit(x)
-    return _statistics(gram(unit), unit.square().sum(-1), defined)
+    unit, _ = _unit(x)
+    return _statistics(gram(unit), unit.square().sum(-1))
 
 
 def spectra_of(x: Tensor, mean: Tensor, mask: Tensor | None = None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -171,32 +161,34 @@ def spectra_of(x: Tensor, mean: Tensor, mask: Tensor | None = None) -> tuple[dic
         return spectrum_statistics(x), spectrum_statistics(centre(x, mean, mask))
     mean = mean.double()
     g = row_gram(x)
-    along = x @ mean.unsqueeze(-1)  # (..., n, 1)
-    centred = g - along - along.mT + mean.square().sum(-1)[..., None, None]
+    along = x @ mean.unsqueeze(-1) - mean.square().sum(-1)[..., None, None] / 2  # (..., n, 1)
+    centred = (g - along).sub_(along.mT)
     if mask is not None:
         centred = torch.where(mask.unsqueeze(-1) & mask.unsqueeze(-2), centred, 0.0)
-    return _gram_statistics(g), _gram_statistics(centred)
+    raw, moved = (each.diagonal(dim1=-2, dim2=-1).clamp_min(0.0) for each in (g, centred))
+    return _statistics(g, raw), _statistics(centred, moved)
 
 
-def _gram_statistics(g: Tensor) -> dict[str, Tensor]:
-    """All statistics from X X^T (..., n, n)."""
-    diagonal = g.diagonal(dim1=-2, dim2=-1).clamp_min(0.0)
-    total = diagonal.sum(-1)
-    defined = (total > 0) & g.isfinite().all(-1).all(-1)
-    scale = torch.where(defined, total, 1.0)[..., None]
-    g = torch.where(defined[..., None, None], g / scale[..., None], 0.0)
-    return _statistics(g, torch.where(defined[..., None], diagonal / scale, 0.0), defined)
-
-
-def _statistics(g: Tensor, shares: Tensor, defined: Tensor) -> dict[str, Tensor]:
-    """All statistics from a Gram matrix (..., m, m) of trace 1 and the rows' shares (..., n) of that trace."""
+def _statistics(g: Tensor, energies: Tensor) -> dict[str, Tensor]:
+    """All statistics from a Gram matrix (..., m, m), which is used up, and its rows' energies (..., n)."""
+    total = energies.sum(-1)
+    defined = (total > 0) & total.isfinite()  # no entry is greater than the energies of its rows
+    if not bool(defined.all()):
+        g = torch.where(defined[..., None, None], g, 0.0)
+    total = torch.where(defined, total, 1.0)
+    shares = energies / total.unsqueeze(-1)
     p = _energies(g)
+    _, own, others = (each / total.square() for each in _sums(g))
+    if g.shape[-1] != shares.shape[-1]:  # X^T X has no pairs of rows
+        others = (own + others - shares.square().sum(-1)).clamp_min(0.0)
+        own = shares.square().sum(-1)
+    pairs = _pairs(shares)
     roots = p.sqrt()
     q = roots / roots.sum(-1, keepdim=True)
     entropy = torch.special.entr(p).sum(-1)
     statistics = {
-        "ipr": g.square().sum((-2, -1)),
-        "ipr_u": _off_diagonal_ratio(g, shares),
+        "ipr": own + others,
+        "ipr_u": torch.where(pairs > 0, others / pairs, math.nan),
         "ipr_l1": q.square().sum(-1),
         "entropy": entropy,
         "entropy_norm": entropy / (p > 0).sum(-1).double().log(),

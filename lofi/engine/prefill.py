@@ -16,6 +16,7 @@ from lofi.engine.system import System
 from lofi.models.adapter import Adapter
 from lofi.models.columns import Columns
 from lofi.models.encoded import Encoded
+from lofi.models.last_layer import answering
 from lofi.models.packing import Packed, pack
 from lofi.models.staged import PruneBatch
 from lofi.models.taps import DecoderTap, site_layers
@@ -76,14 +77,14 @@ def prefill(
     if pruner is not None:
         pruner.announce(Columns.of([questions.before.visual] * len(asked), packed.real, packed.positions))
     sites = site_layers(len(adapter.layers))
-    with DecoderTap(adapter, list(sites.values())) as tap:
+    with DecoderTap(adapter, list(sites.values())) as tap, answering(adapter, packed.read):
         states = _decode(adapter, embeds, prefix, packed, read, cache, one_mask=pruner is not None)
     taken = {site: tap.states[layer] for site, layer in sites.items()}
     columns = {site: pruner.read[layer] if pruner else prefix.columns for site, layer in sites.items()}
-    last = packed.last - (packed.size - states.shape[1])  # the last layer may have fewer columns
+    last = packed.read(states.shape[1])[..., None]
     asked_real = torch.arange(packed.width, device=asked.device) < questions.lengths[..., None]
     return Prefilled(
-        hidden=states.gather(1, last.clamp_min(0)[..., None].expand(-1, -1, states.shape[-1])),
+        hidden=states.gather(1, last.expand(-1, -1, states.shape[-1])),
         packed=packed,
         questions=questions,
         visual={site: _visual(x, columns[site]) for site, x in taken.items()},

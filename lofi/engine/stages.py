@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from lofi.cell import Cell
 from lofi.engine.job import Job
+from lofi.startup import large_imports
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ def reference(job: Job) -> Tally:
     """The full cell, the noise floor, and the states and means that every other cell is compared with."""
     done = all(job.cache(cell, kind).is_finished(sum(job.part_rows(kind))) for cell, kind in job.reference_tables)
     if not done:
-        from lofi.engine.parts import compute_reference
+        with large_imports():
+            from lofi.engine.parts import compute_reference
 
         compute_reference(job)
     for cell in job.references:
@@ -36,7 +38,8 @@ def evaluate(job: Job, cells: Sequence[Cell]) -> Tally:
     """Every cell asked for: taken from the cache where it is finished, computed where it is not, then published."""
     missing = [cell for cell in cells if not job.cache(cell).is_finished(job.n_samples)]
     if missing:
-        from lofi.engine.parts import compute_cells
+        with large_imports():
+            from lofi.engine.parts import compute_cells
 
         compute_cells(job, missing)
     for cell in cells:

@@ -93,7 +93,12 @@ def layer(decoder: Decoder, tokens: float, keys: float) -> float:
     """One decoder layer: `tokens` rows that attend to `keys` rows."""
     d, q, kv = decoder.width, decoder.queries, decoder.keys
     projections = 2 * dense(tokens, d, q) + 2 * dense(tokens, d, kv)
-    return projections + 3 * dense(tokens, d, decoder.mlp) + attention(tokens, keys, q)
+    return projections + mlp(decoder, tokens) + attention(tokens, keys, q)
+
+
+def mlp(decoder: Decoder, tokens: float) -> float:
+    """The MLP of one decoder layer."""
+    return 3 * dense(tokens, decoder.width, decoder.mlp)
 
 
 def row_costs(decoder: Decoder) -> tuple[float, float]:

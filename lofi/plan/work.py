@@ -9,7 +9,7 @@ from lofi.errors import UserError
 from lofi.methods.registry import get_reducer
 from lofi.methods.schedule import counts_per_layer, needs_fit
 from lofi.plan.asked import Asked
-from lofi.plan.flops import Decoder, Views, encode, logits, prefill, step
+from lofi.plan.flops import Decoder, Views, encode, logits, mlp, prefill, step
 from lofi.plan.shape import Shape
 from lofi.sweep import AXES, MethodSpec, Sweep, stages_of
 
@@ -45,12 +45,13 @@ class Load:
     visual: Sequence[float]  # tokens at each layer's input
     text: float  # tokens of a question
     drawn: float  # decoding steps of an answer
+    whole: bool = False  # the last layer's MLP runs at every token, not only where an answer is read
 
     def work(self, decoder: Decoder) -> Work:
         """Prefill and decoding of this cell."""
         drawn, beside = self.answers * self.drawn, SYSTEM_TOKENS + self._asked
         return Work(
-            prefill=self.prefill(decoder, self.visual) + logits(decoder, self.answers),
+            prefill=self.prefill(decoder, self.visual) - self._unread(decoder) + logits(decoder, self.answers),
             decode=drawn * (step(decoder, self.visual, beside) + logits(decoder, 1)) if drawn else 0.0,
         )
 
@@ -59,6 +60,11 @@ class Load:
         # the text before the image is read once for all, but by a method that looks at every token of a prompt
         read = 0.0 if self.inside else SYSTEM_TOKENS
         return self._rows * prefill(decoder, visual, SYSTEM_TOKENS - read + self._asked, read)
+
+    def _unread(self, decoder: Decoder) -> float:
+        """What the last layer's MLP would make of tokens whose output nothing reads."""
+        tokens = self._rows * (self.visual[-1] + SYSTEM_TOKENS * self.inside + self._asked) - self.answers
+        return 0.0 if self.whole else mlp(decoder, max(tokens, 0.0))
 
     @property
     def _rows(self) -> float:
@@ -119,7 +125,7 @@ def work_apart(
     total = Work()
     for cell in sweep.cells():
         if (cell.model, cell.dataset) == (model, dataset):
-            load = replace(_load(sweep, cell, shape, views, asked, text, drawn), alone=True, inside=True)
+            load = replace(_load(sweep, cell, shape, views, asked, text, drawn), alone=True, inside=True, whole=True)
             picture = Work(vision=asked.questions * encode(shape.encoder, shape.projector, views))
             total += picture + load.work(shape.decoder)
     return total

@@ -11,6 +11,7 @@ import pytest
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "grace": set(),
+    "startup": set(),
     "edits": set(),
     "refusals": set(),
     "progress": set(),
@@ -55,6 +56,7 @@ ALLOWED: dict[str, set[str]] = {
         "provenance",
         "scratch",
         "spectra",
+        "startup",
         "store",
         "sweep",
     },
@@ -97,6 +99,7 @@ ALLOWED: dict[str, set[str]] = {
         "rescoring",
         "scoring",
         "stats",
+        "startup",
         "store",
         "sweep",
         "training",

@@ -13,7 +13,7 @@ from lofi.data.prepare import prepare
 from lofi.data.registry import get_card
 from lofi.errors import UserError
 from lofi.plan.asked import Asked, read_asked
-from lofi.plan.flops import encode, logits, prefill, step
+from lofi.plan.flops import encode, logits, mlp, prefill, step
 from lofi.plan.plan import plan
 from lofi.plan.rates import PEAK, TERA, UNTIMED, USED, assumed, given, measured
 from lofi.plan.shape import Shape, read_shape
@@ -45,8 +45,12 @@ def work(shape, methods, drawn=0.0, **more):
 
 
 def behind_one_prefix(shape, kept):
-    """Every image once, its four questions behind it, the text before it already read; logits for each answer."""
-    return 10 * prefill(shape.decoder, [kept] * DEPTH, 4 * TEXT, SYSTEM_TOKENS) + logits(shape.decoder, 40)
+    """Every image once, its four questions behind it, the text before it already read; logits for each answer.
+
+    The last layer's MLP runs for the 40 tokens that are answered.
+    """
+    unread = mlp(shape.decoder, 10 * (kept + 4 * TEXT) - 40)
+    return 10 * prefill(shape.decoder, [kept] * DEPTH, 4 * TEXT, SYSTEM_TOKENS) - unread + logits(shape.decoder, 40)
 
 
 def full_model(shape):
@@ -54,9 +58,10 @@ def full_model(shape):
     return 2 * behind_one_prefix(shape, N) + 3 * logits(shape.decoder, 40)
 
 
-def each_alone(shape, visual, read=0):
+def each_alone(shape, visual, read=0, answers=40):
     new = SYSTEM_TOKENS + TEXT - read
-    return 40 * prefill(shape.decoder, visual, new, read) + logits(shape.decoder, 40)
+    one = prefill(shape.decoder, visual, new, read) - mlp(shape.decoder, visual[-1] + new - 1)
+    return answers * (one + logits(shape.decoder, 1))
 
 
 def test_a_method_that_is_blind_to_the_question_reads_an_image_once(shape):
@@ -80,8 +85,7 @@ def test_a_method_inside_the_llm_reads_what_each_layer_reads(shape):
     # self-agreement reads the features as they are and under three changes, one question for each of its images
     probed = work(shape, {"fastv": {}}, stability_images=5)
     passes = 5 * STABILITY_PASSES
-    more = passes * prefill(shape.decoder, staged, SYSTEM_TOKENS + TEXT) + logits(shape.decoder, passes)
-    assert probed.prefill - found.prefill == pytest.approx(more)
+    assert probed.prefill - found.prefill == pytest.approx(each_alone(shape, staged, answers=passes))
 
 
 def test_methods_inside_the_llm_share_the_layers_before_their_first_stage(shape):
@@ -98,7 +102,8 @@ def test_one_answer_at_a_time_encodes_and_reads_everything_for_each(shape):
     found = work_apart(sweep, "digits-llava", "digits-vqa", shape, COUNTS, text=TEXT, drawn=0.0)
     assert found.vision == pytest.approx(4 * 40 * encode(shape.encoder, shape.projector, shape.views(96, 96)))
     read = ([N] * DEPTH, [N] * DEPTH, [72] * DEPTH, [N, N, 36, 36, 36, 36])  # full, floor, lofi, fastv
-    assert found.prefill == pytest.approx(sum(each_alone(shape, visual) for visual in read))
+    one = sum(prefill(shape.decoder, visual, SYSTEM_TOKENS + TEXT) + logits(shape.decoder, 1) for visual in read)
+    assert found.prefill == pytest.approx(40 * one)
 
 
 def test_what_only_a_run_can_tell_counts_as_asked_or_as_everything(shape):

@@ -54,7 +54,8 @@ def counted(adapter: Adapter) -> Iterator[Counter[str]]:
     def images(_module: Any, _inputs: Any, output: Any) -> None:
         found["images"] += len(output)
 
-    handles = [layer.mlp.register_forward_hook(tokens(f"layer {i}")) for i, layer in enumerate(adapter.layers)]
+    layers = enumerate(adapter.layers)
+    handles = [layer.mlp.gate_proj.register_forward_hook(tokens(f"layer {i}")) for i, layer in layers]
     handles.append(adapter.projector.register_forward_hook(images))
     yield found
     for handle in handles:
@@ -122,7 +123,7 @@ def test_images_are_read_once_and_every_cell_is_written_as_parts_and_whole(
 
 
 def expected(job: Job, batch: Any, plans: list[Plan], stages_of: Any, depth: int) -> dict[str, int]:
-    """Tokens through each layer, by the rules of the engine."""
+    """Tokens through the MLP of each layer, by the rules of the engine: in the last, those whose output is read."""
     n, asked = batch.n_visual, int(batch.questions.lengths.sum(1).max())  # a row has as many columns as the longest
     text = int(batch.questions.before.placeholders.min())
     behind = len(batch.questions.before.ids) - n - text  # text between the image and the questions
@@ -132,22 +133,26 @@ def expected(job: Job, batch: Any, plans: list[Plan], stages_of: Any, depth: int
     size = batch.questions.lengths.shape[0]
     # one question to a row: questions of one length together, as wide as the widest of its batch
     rows = [max(widths[start : start + size]) for start in range(0, m, size) for _ in widths[start : start + size]]
+    last, slots = depth - 1, batch.questions.lengths.numel()  # of questions, also where an image has fewer
     run: set[int] = set()
     for plan in plans:
         kept = kept_count(plan.cell.keep, n)
         stages = stages_of(plan.cell, plan.method, n)
         if plan.method.reducer == "cdpruner":
-            for i in range(depth):
+            for i in range(last):
                 found[f"layer {i}"] += sum(kept + behind + width for width in rows)
+            found[f"layer {last}"] += m
         elif stages is None:
-            for i in range(depth):
+            for i in range(last):
                 found[f"layer {i}"] += size * (kept + behind + asked)
+            found[f"layer {last}"] += slots
         else:
             left, at = n, {stage.layer: stage.count for stage in stages}
-            for i in range(depth):
+            for i in range(last):
                 left = at.get(i, left)
                 if i >= min(at) or i not in run:
                     found[f"layer {i}"] += sum(text + left + behind + width for width in rows)
                 if i < min(at):
                     run.add(i)
+            found[f"layer {last}"] += m
     return dict(found)
