@@ -23,6 +23,7 @@ def open_builder(place: str, part: Part, revision: str = "") -> Any:
     """The reader that `datasets` has for a config; nothing of its data is read or downloaded yet."""
     import datasets
 
+    datasets.config.TORCH_AVAILABLE = False  # else it imports torch, to share a counter with torch's own loaders
     config, split = part
     with TemporaryDirectory() as scratch:  # where it would convert to; a stream leaves it empty
         try:

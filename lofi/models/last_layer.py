@@ -1,11 +1,12 @@
-"""The last decoder layer's MLP, run for the tokens that are read behind it.
+"""The last decoder layer, run for the tokens that are read behind it.
 
 Every other layer's output is read by the layer above, at all tokens. Behind the last one there is only the head, which
-reads each question's last token; the keys and values of all tokens are made before the MLP.
+reads each question's last token; of all others the layer makes keys and values, and no more.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,16 +17,20 @@ from lofi.models.early import replaced
 
 @contextmanager
 def answering(adapter: Adapter, read: Callable[[int], Tensor]) -> Iterator[None]:
-    """While the block lasts, all other columns leave the last layer without what its MLP adds to them.
+    """While the block lasts, the last layer's MLP, and its attention to packed rows, add nothing to other columns.
 
     read: the columns (b, q) that matter among so many.
     """
-    mlp = adapter.layers[-1].get_submodule(adapter.family.mlp)
-    run = mlp.forward
+    layer, family = adapter.layers[-1], adapter.family
+    attention, mlp = layer.get_submodule(family.attention), layer.get_submodule(family.mlp)
+    attend, run = attention.forward, mlp.forward
 
-    def forward(x: Tensor) -> Tensor:
+    def attend_at_ends(*args: Any, **kwargs: Any) -> Any:
+        return attend(*args, **kwargs, **({"ends": True} if "packed" in kwargs else {}))
+
+    def run_at_ends(x: Tensor) -> Tensor:
         at = read(x.shape[1]).to(x.device)[..., None].expand(-1, -1, x.shape[-1])
         return torch.zeros_like(x).scatter(1, at, run(x.gather(1, at)))
 
-    with replaced(mlp, forward):
+    with replaced(attention, attend_at_ends), replaced(mlp, run_at_ends):
         yield

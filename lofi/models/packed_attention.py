@@ -28,13 +28,17 @@ def attend(
     *,
     scaling: float,
     packed: Packed,
+    ends: bool = False,
     **_others: Any,
 ) -> tuple[Tensor, None]:
     """Query (b, h, s, w), key and value (b, g, s', w), h a multiple of g; the mask (b, 1, p, p') is the prefix's.
 
     There are more keys than queries where the decoder has read a part of the prefix before. A question sees the
-    prefix and, causally, itself. Its padding comes last, so no token of it sees that.
+    prefix and, causally, itself. Its padding comes last, so no token of it sees that. `ends`: each question's last
+    token is all that is asked for; the rest is 0.
     """
+    if ends:
+        return _attend_at_ends(query, key, value, scaling, packed).transpose(1, 2), None
     p = packed.prefix
     n = packed.size - p
     before = key.shape[2] - n
@@ -59,6 +63,17 @@ def attend(
         for row in range(len(query))  # one after the other: the weights of one are (h, n, p' + t) numbers
     ]
     return torch.cat([of_prefix, torch.stack(of_questions)], 2).transpose(1, 2), None
+
+
+def _attend_at_ends(query: Tensor, key: Tensor, value: Tensor, scaling: float, packed: Packed) -> Tensor:
+    """The same tensors to (b, h, s, w), 0 but at each question's last token."""
+    at = packed.last.to(query.device)[:, None, :, None].expand(-1, query.shape[1], -1, query.shape[-1])
+    seen = pad(packed.own, (key.shape[2] - packed.size, 0), value=True)[:, None].to(query.device)
+    grouped = query.shape[1] != key.shape[1]
+    mixed = scaled_dot_product_attention(
+        query.gather(2, at), key, value, attn_mask=seen, scale=scaling, enable_gqa=grouped
+    )
+    return torch.zeros_like(query).scatter(2, at, mixed)
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,12 @@ def test_blocks_equal_one_mask_for_every_real_token(
     assert split.shape == (2, packed.size, heads, HEAD)
     assert torch.allclose(split[packed.real], whole.transpose(1, 2)[packed.real], atol=1e-6)
     assert bool(split.isfinite().all())
+    asked = (torch.arange(2)[:, None], packed.last)  # a question that is absent has 0 there
+    ends = attend(torch.nn.Identity(), query, key, value, front, scaling=0.3, packed=packed, ends=True)[0]
+    there = lengths > 0
+    assert torch.allclose(ends[asked][there], whole.transpose(1, 2)[asked][there], atol=1e-6)
+    ends[asked] = 0
+    assert not bool(ends.any())
 
 
 def test_no_pair_of_two_questions_is_multiplied() -> None:

@@ -1,11 +1,12 @@
 """Seeded scenes: three to five handwritten digits in colour on a noisy background, 96 x 96 pixels.
 
-The digits come from scikit-learn's `load_digits` (UCI, CC BY 4.0): the first 1,397 images train, the last 400
+The digits come from lofi/assets/handwritten-digits (UCI, CC BY 4.0): the first 1,397 images train, the last 400
 evaluate, and nothing mixes them. A scene is data; drawing it is a pure function of the scene.
 """
 
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 Split = Literal["train", "evaluation"]
 
+DIGITS = Path(__file__).parents[2] / "assets" / "handwritten-digits" / "digits.csv.gz"
 SIDE = 96
 PATCH = 8
 GRID = SIDE // PATCH
@@ -45,7 +47,7 @@ class Placed:
     column: int
     dy: int  # jitter in pixels, -1..1
     dx: int
-    glyph: int  # index into load_digits
+    glyph: int  # line of DIGITS
     variant: int = 0  # which warp of the glyph; 0 is the glyph itself, the only one evaluation uses
 
 
@@ -74,13 +76,12 @@ class Scene:
 def handwritten() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """All 1,797 handwritten digits as opacity masks (1797, 16, 16) in 0..1, and their labels."""
     from PIL import Image
-    from sklearn.datasets import load_digits
 
-    bunch = load_digits()
-    small = np.clip(bunch.images * (255 / 16), 0, 255).astype(np.uint8)
+    lines = np.loadtxt(DIGITS, delimiter=",")
+    small = np.clip(lines[:, :-1].reshape(-1, 8, 8) * (255 / 16), 0, 255).astype(np.uint8)
     large = [Image.fromarray(image).resize((GLYPH, GLYPH), Image.Resampling.BICUBIC) for image in small]
     masks = np.stack([np.asarray(image, dtype=np.float32) for image in large]) / np.float32(255)
-    return masks.astype(np.float32), bunch.target.astype(np.int64)
+    return masks.astype(np.float32), lines[:, -1].astype(np.int64)
 
 
 @cache
