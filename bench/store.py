@@ -6,14 +6,15 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from item import Item, Target, compare, item_of
 from process import LOFI, taken
 
 from lofi.config import load
-from lofi.stats import aggregate, checks
+from lofi.stats import aggregate, checks, intervals
+from lofi.stats.blocks import blocks
 from lofi.stats.resample import DRAWS
 from lofi.stats.sql import run_sql
-from lofi.stats.uncertainty import resample
 
 SAMPLES = 5000  # of each of 52 cells of a (model, dataset)
 CELL = ["model", "dataset", "method", "keep", "seed"]
@@ -32,7 +33,7 @@ def made_up(folder: Path, *, models: int, datasets: int) -> list[Path]:
 def by_lofi(files: list[Path]) -> tuple[list[tuple[float, ...]], int]:
     """Rates and intervals of every cell, and how many answers changed, whose table is made.
 
-    By the steps of `lofi aggregate` that make them: its checks, paired comparisons and ranks are included.
+    By the steps of `lofi aggregate` that make them, its checks included.
     """
     with duckdb.connect() as con:
         aggregate._open_samples(con, files, files[0].parent)
@@ -40,7 +41,7 @@ def by_lofi(files: list[Path]) -> tuple[list[tuple[float, ...]], int]:
             run_sql(con, name)
         checks.check(con)
         run_sql(con, "outcomes")
-        resample(con)
+        con.register("intervals", pa.concat_tables(intervals.of_cells(block) for block in blocks(con)))
         rates = "mean(correct), mean(agrees), mean(neg_flip), mean(pos_flip)"
         run_sql(con, "flips")
         ((n_flips,),) = con.execute("SELECT count(*) FROM flips").fetchall()
