@@ -1,6 +1,6 @@
 """Reliability, and risk against coverage: how sure the answers of each cell are, and how many of them are right."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 
 import duckdb
@@ -38,12 +38,28 @@ class Confidences:
     brier: Floats  # (n,) NaN where it is not defined
     full_brier: Floats  # (n,)
 
-    def cells(self) -> Iterator[tuple[int, "Confidences"]]:
+    def rows(self, start: int, stop: int) -> "Confidences":
+        """Some samples that follow each other."""
+        return Confidences(**{field.name: getattr(self, field.name)[start:stop] for field in fields(self)})
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Confidences with the bin of equal mass, among those of its cell, in which each lies."""
+
+    found: Confidences
+    bins: Integers  # (n,)
+    full_bins: Integers  # (n,) of the full run's confidence
+
+    def of(self, first: int, last: int) -> "Placed":
+        """Of the cells from one to another."""
+        start, stop = np.searchsorted(self.found.cell, [first, last + 1])
+        return Placed(self.found.rows(start, stop), self.bins[start:stop], self.full_bins[start:stop])
+
+    def cells(self) -> Iterator[tuple[int, "Placed"]]:
         """Each of them by itself."""
-        ids, starts = np.unique(self.cell, return_index=True)
-        parts = {field.name: np.split(getattr(self, field.name), starts[1:]) for field in fields(self)}
-        for at, cell_id in enumerate(ids):
-            yield int(cell_id), Confidences(**{name: part[at] for name, part in parts.items()})
+        for cell_id in np.unique(self.found.cell).tolist():
+            yield cell_id, self.of(cell_id, cell_id)
 
 
 @dataclass(frozen=True)
@@ -56,17 +72,28 @@ class Bins:
     variance: Floats  # of the number right, were every confidence true
 
 
-def read(con: duckdb.DuckDBPyConnection, channel: str, cells: Sequence[int]) -> Confidences:
-    """From the table `confidences`, which lies in this order; cells: sorted."""
+def read(con: duckdb.DuckDBPyConnection) -> dict[str, Placed]:
+    """All of the table `confidences`, by channel."""
+    channels = con.execute("SELECT DISTINCT channel FROM confidences ORDER BY channel").fetchall()
+    return {channel: placed(_read(con, channel)) for (channel,) in channels}
+
+
+def _read(con: duckdb.DuckDBPyConnection, channel: str) -> Confidences:
     rows = con.execute(
-        f"SELECT {', '.join(COLUMNS)} FROM confidences"
-        " WHERE channel = ? AND cell_id BETWEEN ? AND ? ORDER BY cell_id, sample",
-        [channel, cells[0], cells[-1]],
+        f"SELECT {', '.join(COLUMNS)} FROM confidences WHERE channel = ? ORDER BY cell_id, sample", [channel]
     ).fetchnumpy()
     whole = [np.asarray(rows[name], dtype=np.int64) for name in COLUMNS[:2]]
     sure = [np.ma.filled(rows[name].astype(np.float64), np.nan) for name in COLUMNS[2:]]
     right = [each.astype(bool) for each in sure[2:4]]
     return Confidences(whole[0], whole[1], sure[0], sure[1], right[0], right[1], sure[4], sure[5])
+
+
+def placed(found: Confidences) -> Placed:
+    """Bins within every cell."""
+    starts = np.flatnonzero(np.diff(found.cell)) + 1
+    runs = (found.confidence, found.full_confidence)
+    bins, full_bins = (np.concatenate([mass_bins(part) for part in np.split(run, starts)]) for run in runs)
+    return Placed(found, bins, full_bins)
 
 
 def mass_bins(confidence: Floats) -> Integers:
@@ -118,24 +145,24 @@ def area_under_risk(confidence: Floats, correct: Booleans) -> float:
     return float(np.mean((errors[begins][run] + (k - begins[run]) * share[run]) / k))
 
 
-def make(con: duckdb.DuckDBPyConnection) -> tuple[pa.Table, pa.Table]:
+def tables(channels: Mapping[str, Placed]) -> tuple[pa.Table, pa.Table]:
     """The bins of every cell, and its measures beside those of its full run."""
-    groups = con.execute(
-        "SELECT channel, list(DISTINCT cell_id ORDER BY cell_id) FROM confidences GROUP BY channel ORDER BY channel"
-    ).fetchall()
     bins, measures = [BINNED.empty_table()], [MEASURES.empty_table()]
-    for channel, cells in groups:
-        for cell_id, found in read(con, channel, cells).cells():
-            of_cell, this = _reliability(found.confidence, found.correct, found.brier)
-            _, full = _reliability(found.full_confidence, found.full_correct, found.full_brier)
+    for channel, whole in channels.items():
+        for cell_id, part in whole.cells():
+            found = part.found
+            of_cell, this = _reliability(found.confidence, found.correct, found.brier, part.bins)
+            _, full = _reliability(found.full_confidence, found.full_correct, found.full_brier, part.full_bins)
             bins += [_bins_table(cell_id, channel, name, each) for name, each in of_cell.items()]
             measures.append(_measures_table(cell_id, channel, this, full, len(found.cell)))
     return pa.concat_tables(bins), pa.concat_tables(measures)
 
 
-def _reliability(confidence: Floats, correct: Booleans, brier: Floats) -> tuple[dict[str, Bins], dict[str, float]]:
-    """The bins and the measures of one run."""
-    mass = binned(mass_bins(confidence), confidence, correct)
+def _reliability(
+    confidence: Floats, correct: Booleans, brier: Floats, bins: Integers
+) -> tuple[dict[str, Bins], dict[str, float]]:
+    """The bins and the measures of one run; bins: (n,) of equal mass."""
+    mass = binned(bins, confidence, correct)
     width = binned(width_bins(confidence), confidence, correct)
     known = brier[np.isfinite(brier)]
     return {"equal_mass": mass, "equal_width": width}, {

@@ -1,14 +1,13 @@
 """Intervals of measures and of their excess over the noise floor, resampling images."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 
-from lofi.stats import calibration
-from lofi.stats.calibration import BINS, Confidences
+from lofi.stats.calibration import BINS, Placed
 from lofi.stats.resample import DRAWS, Floats, Integers, acceleration, bca_interval, dataset_seed, divide, drawn_sums
 
 NUMBERS_AT_ONCE = 10_000_000  # sums by image, or draws, of the cells that are held together
@@ -36,20 +35,22 @@ BOUNDS = pa.schema(
 )
 
 
-def bounded(con: duckdb.DuckDBPyConnection, dataset: str, cells: list[int], floor: int | None) -> pa.Table:
+def bounded(
+    con: duckdb.DuckDBPyConnection, dataset: str, cells: list[int], floor: int | None, channels: Mapping[str, Placed]
+) -> pa.Table:
     """One row per cell of a (model, dataset) and measure that has something to resample.
 
-    NULL where there is no interval, or no floor to exceed.
+    channels: the confidences of these cells. NULL where there is no interval, or no floor to exceed.
     """
     last = con.execute("SELECT max(cluster) FROM clusters WHERE dataset = ?", [dataset]).fetchall()[0][0]
     images = 0 if last is None else last + 1
     parts = [BOUNDS.empty_table()]
-    for of in (*MOVED, ("options", "ece"), ("text", "ece")):
+    for of in (*MOVED, *((channel, "ece") for channel in channels)):
         noise = None
-        if floor and (sums := _sums(con, of, [floor], images)).any():
+        if floor and (sums := _sums(con, of, [floor], images, channels)).any():
             noise = _figures(sums, dataset)
         for some in _chunks(cells, max(images, DRAWS) * (2 * BINS + 1 if of[1] == "ece" else 2)):
-            sums = _sums(con, of, some, images)
+            sums = _sums(con, of, some, images, channels)
             known = np.flatnonzero(sums[:, :, -1].any(axis=0))
             if len(known):
                 found = _figures(sums[:, known], dataset)
@@ -64,7 +65,13 @@ def _chunks(cells: list[int], numbers: int) -> Iterator[list[int]]:
         yield cells[start : start + at_once]
 
 
-def _sums(con: duckdb.DuckDBPyConnection, of: tuple[str, str], cells: list[int], images: int) -> Floats:
+def _sums(
+    con: duckdb.DuckDBPyConnection,
+    of: tuple[str, str],
+    cells: list[int],
+    images: int,
+    channels: Mapping[str, Placed],
+) -> Floats:
     """The parts of a measure of each cell by image, and how many samples: (images, cells, parts + 1)."""
     if of in MOVED:
         moved, samples = MOVED[of]
@@ -77,9 +84,8 @@ def _sums(con: duckdb.DuckDBPyConnection, of: tuple[str, str], cells: list[int],
         image, part, values = rows["cluster"].astype(np.int64), np.zeros(len(cell), dtype=np.int64), rows["moved"]
         n, shape = np.bincount(image * len(cells) + cell, minlength=images * len(cells)), (images, len(cells), 1)
     else:
-        found = calibration.read(con, of[0], cells)
-        cell, image, part, values = _gaps(found, cells)
-        own = slice(len(found.cell))
+        cell, image, part, values = _gaps(channels[of[0]].of(cells[0], cells[-1]), cells)
+        own = slice(len(cell) // 2)
         n = np.bincount(image[own] * len(cells) + cell[own], minlength=images * len(cells))
         shape = (images, len(cells), 2 * BINS)
     place = (image * len(cells) + cell) * shape[2] + part
@@ -88,17 +94,16 @@ def _sums(con: duckdb.DuckDBPyConnection, of: tuple[str, str], cells: list[int],
     return np.concatenate([_addable(sums.reshape(shape)), n.reshape(*shape[:2], 1).astype(np.float64)], axis=2)
 
 
-def _gaps(found: Confidences, cells: list[int]) -> tuple[Integers, Integers, Integers, Floats]:
+def _gaps(placed: Placed, cells: list[int]) -> tuple[Integers, Integers, Integers, Floats]:
     """Of every sample in this run, and then of every one in the full run, each (2 n,).
 
     Its cell by place, its image, its bin, and by how much it is too sure.
     """
-    parts = list(found.cells())
-    bins = [calibration.mass_bins(part.confidence) for _, part in parts]
-    bins += [BINS + calibration.mass_bins(part.full_confidence) for _, part in parts]
+    found = placed.found
+    bins = np.concatenate([placed.bins, BINS + placed.full_bins])
     gaps = np.concatenate([found.confidence - found.correct, found.full_confidence - found.full_correct])
     cell = np.tile(np.searchsorted(cells, found.cell), 2)
-    return cell, np.tile(found.cluster, 2), np.concatenate([np.empty(0, dtype=np.int64), *bins]), gaps
+    return cell, np.tile(found.cluster, 2), bins, gaps
 
 
 def _even(values: Floats, cell: Integers, n: Integers) -> Floats:

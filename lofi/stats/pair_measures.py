@@ -24,8 +24,9 @@ def make(con: duckdb.DuckDBPyConnection) -> None:
         for name in FILES:
             run_sql(con, name)
         made = {name: con.sql(f"FROM {name}").to_arrow_table() for name in FILES[-2:]}
-        made["calibration_bins"], made["calibration_measures"] = calibration.make(con)
-        made["measure_bounds"] = measure_bounds.bounded(con, dataset, cells, floor)
+        sure = calibration.read(con)
+        made["calibration_bins"], made["calibration_measures"] = calibration.tables(sure)
+        made["measure_bounds"] = measure_bounds.bounded(con, dataset, cells, floor, sure)
         for name, table in made.items():
             found.setdefault(name, []).append(table)
     for name in FILES:

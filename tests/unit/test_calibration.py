@@ -27,7 +27,7 @@ def measured(confidence, correct, *, order=None):
     with duckdb.connect() as con:
         con.register("confidences", made)
         con.register("grid", pa.table({**GRID, "cell_id": [1], "seed": [0]}))
-        binned, measures = calibration.make(con)
+        binned, measures = calibration.tables(calibration.read(con))
         con.register("calibration_bins", binned)
         run_sql(con, "calibration")
         rows = measures.to_pylist()

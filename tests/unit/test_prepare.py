@@ -3,6 +3,8 @@
 import hashlib
 import random
 import struct
+import subprocess
+import sys
 import tracemalloc
 import zlib
 from collections.abc import Sequence
@@ -93,6 +95,15 @@ def test_nasty_rows_all_stay(tmp_path: Path) -> None:
     assert by_id["random-2"].cluster_id != by_id["random-7"].cluster_id, "no image in common"
     assert by_id["random-0"].cluster_id == by_id["random-4"].cluster_id == by_id["random-0"].image_hash
     assert docs.split == "test"
+
+
+def test_rows_are_read_without_torch(tmp_path: Path) -> None:
+    code = "import sys; from lofi.cli import main; code = main(sys.argv[1:]); print(*sys.modules); sys.exit(code)"
+    sweep = Path(__file__).parents[2] / "workflow" / "sweeps" / "smoke.yaml"
+    asked = ["prepare", "--config", str(sweep), "--results", str(tmp_path), "--dataset", "digits-pope"]
+    done = subprocess.run([sys.executable, "-c", code, *asked], capture_output=True, text=True, check=True)
+    assert (tmp_path / "data" / "digits-pope" / "docs.parquet").exists()
+    assert not {"torch", "sklearn", "transformers"} & set(done.stdout.split())
 
 
 def test_images_are_stored_once_and_byte_for_byte(tmp_path: Path) -> None:
