@@ -90,7 +90,7 @@ def stability(options: Namespace) -> None:
     job = _job(options)
     if not job.sweep.stability_images:
         raise UserError("stability_images is 0 in this sweep, so there is nothing to compare; set it to 32, say")
-    with large_imports():
+    with large_imports("transformers"):
         from lofi.engine.stability import stability
 
     _say(f"wrote {stability(job)} rows")
@@ -110,7 +110,7 @@ def aggregate(options: Namespace) -> None:
     from lofi.config import load
     from lofi.data.registry import get_card
 
-    with large_imports():
+    with large_imports("duckdb"):
         from lofi.stats.aggregate import aggregate
 
     sweep = load(options.config)
@@ -131,7 +131,7 @@ def report(options: Namespace) -> None:
     from lofi.config import load
     from lofi.provenance import commit
 
-    with large_imports():
+    with large_imports("matplotlib"):
         from lofi.report.build import build
     from lofi.reproduce.facts import facts_of_run
     from lofi.reproduce.manifest import Manifest

@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,13 +13,14 @@ GLIBC = {-1: 2**31 - 1, -3: 2**30, -2: 2**26}
 
 
 @contextmanager
-def large_imports() -> Iterator[None]:
-    """Import torch and its like inside this block, whose objects then belong to the process for good.
+def large_imports(library: str) -> Iterator[None]:
+    """Import a library and all it takes inside this block, whose objects then belong to the process for good.
 
-    They make some hundred thousand objects, none of which ever goes. Python's collector of cycles would walk through
-    all of them again and again while they come, and once more at the process's end: a third of the time to start a job.
+    torch and transformers make some hundred thousand objects, none of which ever goes. Python's collector of cycles
+    would walk through all of them again and again while they come, and once more at the process's end: a third of the
+    time to start a job. A process that has the library already is left as it is.
     """
-    if gc.get_freeze_count() or not gc.isenabled():  # once in a process: what comes later may be garbage one day
+    if library in sys.modules or not gc.isenabled():
         yield
         return
     gc.disable()

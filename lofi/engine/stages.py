@@ -23,7 +23,7 @@ def reference(job: Job) -> Tally:
     """The full cell, the noise floor, and the states and means that every other cell is compared with."""
     done = all(job.cache(cell, kind).is_finished(sum(job.part_rows(kind))) for cell, kind in job.reference_tables)
     if not done:
-        with large_imports():
+        with large_imports("transformers"):
             from lofi.engine.parts import compute_reference
 
         compute_reference(job)
@@ -38,7 +38,7 @@ def evaluate(job: Job, cells: Sequence[Cell]) -> Tally:
     """Every cell asked for: taken from the cache where it is finished, computed where it is not, then published."""
     missing = [cell for cell in cells if not job.cache(cell).is_finished(job.n_samples)]
     if missing:
-        with large_imports():
+        with large_imports("transformers"):
             from lofi.engine.parts import compute_cells
 
         compute_cells(job, missing)
