@@ -27,7 +27,7 @@ def demo_vs_process_per_cell() -> Item:
     sweep = load(REPOSITORY / "config.yaml")
     cells = [cell for cell in sweep.cells() if can_run_alone(sweep, cell)]
     some = cells[:: max(1, len(cells) // (ROUNDS * MEASURED))]
-    rounds = [measured(some[number::ROUNDS][:MEASURED]) for number in range(ROUNDS)]
+    rounds = [one_round(some[number::ROUNDS][:MEASURED]) for number in range(ROUNDS)]
     count = len(sweep.cells())
     apart, demo = (statistics.fmean(each[at] for each in rounds) for at in (0, 1))
     reference = SHOWN.format(cores=CORES, cell=apart, cells=count, taken=ROUNDS * MEASURED, demo=demo)
@@ -35,7 +35,7 @@ def demo_vs_process_per_cell() -> Item:
     return item_of("demo_vs_process_per_cell", ratios, reference, target=Target(10))
 
 
-def measured(cells: list[Cell]) -> tuple[float, float]:
+def one_round(cells: list[Cell]) -> tuple[float, float]:
     """Seconds for each of these cells, with as many at once as there are cores, and for the whole demo."""
     with tempfile.TemporaryDirectory() as folder:
         demo = run_demo(Path(folder)).seconds

@@ -60,18 +60,14 @@ def centre(x: Tensor, mean: Tensor, mask: Tensor | None = None) -> Tensor:
     return centred if mask is None else torch.where(mask.unsqueeze(-1), centred, 0.0)
 
 
-def _unit(x: Tensor) -> tuple[Tensor, Tensor]:
-    """X over its Frobenius norm, in float64, and where that is defined: (..., n, d) and (...,).
-
-    Matrices without energy, or with NaN or infinity, become zero and are marked; the others lose only their
-    scale.
-    """
+def _unit(x: Tensor) -> Tensor:
+    """X (..., n, d) over its Frobenius norm, in float64. Without energy, or with NaN or infinity, it becomes zero."""
     x = x.double()
     if 0 in x.shape[-2:]:
         x = x.new_zeros(*x.shape[:-2], 1, 1)  # no token is one token of padding
     total = x.square().sum((-2, -1), keepdim=True)
     defined = (total > 0) & total.isfinite()
-    return torch.where(defined, x / torch.where(defined, total, 1.0).sqrt(), 0.0), defined[..., 0, 0]
+    return torch.where(defined, x / torch.where(defined, total, 1.0).sqrt(), 0.0)
 
 
 def _pairs(shares: Tensor) -> Tensor:
@@ -87,7 +83,7 @@ def _gram_sums(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     found = _sums(product(x))
     fits = (found[0] > 1e-30) & (found[0] < 1e30)
-    return found if bool(fits.all()) else _sums(product(_unit(x)[0].to(x.dtype)))
+    return found if bool(fits.all()) else _sums(product(_unit(x).to(x.dtype)))
 
 
 def _sums(g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -114,7 +110,7 @@ def ipr_u(x: Tensor) -> Tensor:
     it, as it moves the raw IPR. (Each of the two is unbiased under random subsets; their ratio is off by some
     percent for a few tokens of very unequal length.) NaN with fewer than two non-zero rows.
     """
-    unit, _ = _unit(x)
+    unit = _unit(x)
     energies = unit.square().sum(-1)  # of the rows
     if x.shape[-2] <= x.shape[-1]:
         trace, _, others = _gram_sums(x)
@@ -146,7 +142,7 @@ def spectrum_statistics(x: Tensor) -> dict[str, Tensor]:
     ln(rank) (NaN for rank 1), `erank_energy` and `erank_rv` are exp of the entropy of p and of q (Roy and
     Vetterli). All are NaN for a matrix without energy or with values that are not finite.
     """
-    unit, _ = _unit(x)
+    unit = _unit(x)
     return _statistics(gram(unit), unit.square().sum(-1))
 
 
@@ -179,15 +175,15 @@ def _statistics(g: Tensor, energies: Tensor) -> dict[str, Tensor]:
     shares = energies / total.unsqueeze(-1)
     p = _energies(g)
     _, own, others = (each / total.square() for each in _sums(g))
+    whole = own + others
     if g.shape[-1] != shares.shape[-1]:  # X^T X has no pairs of rows
-        others = (own + others - shares.square().sum(-1)).clamp_min(0.0)
-        own = shares.square().sum(-1)
+        others = (whole - shares.square().sum(-1)).clamp_min(0.0)
     pairs = _pairs(shares)
     roots = p.sqrt()
     q = roots / roots.sum(-1, keepdim=True)
     entropy = torch.special.entr(p).sum(-1)
     statistics = {
-        "ipr": own + others,
+        "ipr": whole,
         "ipr_u": torch.where(pairs > 0, others / pairs, math.nan),
         "ipr_l1": q.square().sum(-1),
         "entropy": entropy,

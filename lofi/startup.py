@@ -7,9 +7,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# <malloc.h>: the sizes, in bytes, from which free memory at the end goes back (-1), from which a block is mapped by
-# itself (-3), and by which the heap grows (-2)
-GLIBC = {-1: 2**31 - 1, -3: 2**30, -2: 2**26}
+# <malloc.h>; sizes in bytes
+M_TRIM_THRESHOLD, GIVE_BACK_FROM = -1, 2**31 - 1
+M_TOP_PAD, GROW_BY = -2, 2**26
+M_MMAP_THRESHOLD, MAP_BY_ITSELF_FROM = -3, 2**30
 
 
 @contextmanager
@@ -40,5 +41,6 @@ def keep_freed_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None or any(name.startswith("MALLOC_") for name in os.environ):
         return
-    for option, value in GLIBC.items():
-        mallopt(option, value)
+    mallopt(M_TRIM_THRESHOLD, GIVE_BACK_FROM)
+    mallopt(M_TOP_PAD, GROW_BY)
+    mallopt(M_MMAP_THRESHOLD, MAP_BY_ITSELF_FROM)

@@ -77,11 +77,11 @@ def prefill(
     if pruner is not None:
         pruner.announce(Columns.of([questions.before.visual] * len(asked), packed.real, packed.positions))
     sites = site_layers(len(adapter.layers))
-    with DecoderTap(adapter, list(sites.values())) as tap, answering(adapter, packed.read):
+    with DecoderTap(adapter, list(sites.values())) as tap, answering(adapter, packed.last_among):
         states = _decode(adapter, embeds, prefix, packed, read, cache, one_mask=pruner is not None)
     taken = {site: tap.states[layer] for site, layer in sites.items()}
     columns = {site: pruner.read[layer] if pruner else prefix.columns for site, layer in sites.items()}
-    last = packed.read(states.shape[1])[..., None]
+    last = packed.last_among(states.shape[1])[..., None]
     asked_real = torch.arange(packed.width, device=asked.device) < questions.lengths[..., None]
     return Prefilled(
         hidden=states.gather(1, last.expand(-1, -1, states.shape[-1])),

@@ -58,7 +58,7 @@ class Family:
     rotary: str = "rotary_emb"
     attention: str = "self_attn"  # of a decoder layer, and the norm before it
     attention_norm: str = "input_layernorm"
-    mlp: str = "mlp"
+    mlp: str = "mlp"  # of a decoder layer
     positions: Literal["1d", "mrope"] = "1d"
     both_ways: bool = False  # visual tokens of one image see each other both ways
     rotary_by_layer: bool = False  # layers of several kinds, each with a rotary embedding and a mask of its own

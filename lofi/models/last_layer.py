@@ -16,20 +16,22 @@ from lofi.models.early import replaced
 
 
 @contextmanager
-def answering(adapter: Adapter, read: Callable[[int], Tensor]) -> Iterator[None]:
+def answering(adapter: Adapter, last_among: Callable[[int], Tensor]) -> Iterator[None]:
     """While the block lasts, the last layer's MLP, and its attention to packed rows, add nothing to other columns.
 
-    read: the columns (b, q) that matter among so many.
+    last_among: the columns (b, q) of the questions' last tokens among so many.
     """
     layer, family = adapter.layers[-1], adapter.family
     attention, mlp = layer.get_submodule(family.attention), layer.get_submodule(family.mlp)
     attend, run = attention.forward, mlp.forward
 
     def attend_at_ends(*args: Any, **kwargs: Any) -> Any:
-        return attend(*args, **kwargs, **({"ends": True} if "packed" in kwargs else {}))
+        if "packed" in kwargs:
+            kwargs["ends"] = True
+        return attend(*args, **kwargs)
 
     def run_at_ends(x: Tensor) -> Tensor:
-        at = read(x.shape[1]).to(x.device)[..., None].expand(-1, -1, x.shape[-1])
+        at = last_among(x.shape[1]).to(x.device)[..., None].expand(-1, -1, x.shape[-1])
         return torch.zeros_like(x).scatter(1, at, run(x.gather(1, at)))
 
     with replaced(attention, attend_at_ends), replaced(mlp, run_at_ends):

@@ -41,7 +41,7 @@ class Packed:
         """(b, q) long: column of the last token of each question; 0 for one that is absent."""
         return torch.where(self.lengths > 0, self.prefix + self.first + self.lengths - 1, 0)
 
-    def read(self, left: int) -> Tensor:
+    def last_among(self, left: int) -> Tensor:
         """(b, q) long: the same in a layer that only `left` columns reach, all behind the prefix among them."""
         return (self.last - (self.size - left)).clamp_min(0)
 

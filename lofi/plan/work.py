@@ -57,14 +57,17 @@ class Load:
 
     def prefill(self, decoder: Decoder, visual: Sequence[float]) -> float:
         """All rows through as many layers, with visual[l] visual tokens at the input of layer l."""
-        # the text before the image is read once for all, but by a method that looks at every token of a prompt
-        read = 0.0 if self.inside else SYSTEM_TOKENS
-        return self._rows * prefill(decoder, visual, SYSTEM_TOKENS - read + self._asked, read)
+        return self._rows * prefill(decoder, visual, SYSTEM_TOKENS - self._read + self._asked, self._read)
 
     def _unread(self, decoder: Decoder) -> float:
         """What the last layer's MLP would make of tokens whose output nothing reads."""
-        tokens = self._rows * (self.visual[-1] + SYSTEM_TOKENS * self.inside + self._asked) - self.answers
-        return 0.0 if self.whole else mlp(decoder, max(tokens, 0.0))
+        tokens = self._rows * (self.visual[-1] + SYSTEM_TOKENS - self._read + self._asked) - self.answers
+        return 0.0 if self.whole else mlp(decoder, tokens)
+
+    @property
+    def _read(self) -> float:
+        """Text before the image, read once for all but by a method that looks at every token of a prompt."""
+        return 0.0 if self.inside else SYSTEM_TOKENS
 
     @property
     def _rows(self) -> float:
